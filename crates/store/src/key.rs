@@ -5,8 +5,15 @@ use std::fmt;
 /// The longest key in bytes: S3 allows 1024, and a repository's own prefix needs room before it.
 pub const KEY_LEN_MAX: usize = 512;
 
+/// The longest part between two `/` in bytes: what file systems allow (`NAME_MAX`).
+pub const PART_LEN_MAX: usize = 255;
+
+/// First parts that a directory on a disk of its own needs for other things.
+const RESERVED: [&str; 2] = [".tmp", "lost+found"];
+
 /// A relative object name: `/`-separated parts of `[A-Za-z0-9._=+-]`, no empty part, no `.`/`..`,
-/// at most [`KEY_LEN_MAX`] bytes. So it means the same in every store and on every file system.
+/// no part over [`PART_LEN_MAX`] bytes, not beginning with the part `.tmp` or `lost+found`, at most
+/// [`KEY_LEN_MAX`] bytes. So it means the same in every store and on every file system.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(String);
 
@@ -34,8 +41,10 @@ impl Key {
 
 fn is_key(text: &str) -> bool {
     text.len() <= KEY_LEN_MAX
+        && !RESERVED.contains(&text.split('/').next().unwrap_or_default())
         && text.split('/').all(|part| {
             !matches!(part, "" | "." | "..")
+                && part.len() <= PART_LEN_MAX
                 && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._=+-".contains(&b))
         })
 }
@@ -61,9 +70,13 @@ mod tests {
         for good in ["a", "wal/7/00000001.history", "a-b/c_d/e=f+g"] {
             assert!(Key::new(good).is_ok(), "{good}");
         }
-        for bad in ["", "/a", "a/", "a//b", "../a", "a/./b", "ä", "a b", "a\\b", "a\0"] {
+        for bad in ["", "/a", "a/", "a//b", "../a", "a/./b", "ä", "a b", "a\\b", "a\0", ".tmp/x"] {
             assert!(Key::new(bad).is_err(), "{bad}");
         }
-        assert!(Key::new("x".repeat(513)).is_err());
+        for good in ["a/.tmp", ".tmpx", &"x".repeat(255), &["x"; 256].join("/")] {
+            assert!(Key::new(good).is_ok(), "{good}");
+        }
+        assert!(Key::new("x".repeat(256)).is_err());
+        assert!(Key::new(["x"; 257].join("/")).is_err());
     }
 }

@@ -7,7 +7,12 @@ mod key;
 mod port;
 
 pub mod error;
+pub mod local;
+pub mod memory;
+pub mod testing;
 
 pub use error::Error;
-pub use key::Key;
+pub use key::{KEY_LEN_MAX, Key, PART_LEN_MAX, ParseKeyError};
+pub use local::LocalStore;
+pub use memory::MemoryStore;
 pub use port::{Created, ObjectMeta, Store, Upload};
