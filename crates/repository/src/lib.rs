@@ -1,1 +1,28 @@
-//! Placeholder.
+//! Our format: keys, frames, packs, backup trees, WAL objects, catalog, window, targets.
+//!
+//! The byte-level truth is `docs/repository-format.md`. Refuses to know: live servers, clouds,
+//! schedules.
+
+pub mod codec;
+pub mod error;
+pub mod header;
+pub mod keys;
+pub mod kind;
+pub mod lineage;
+pub mod names;
+pub mod object;
+pub mod pack;
+pub mod root;
+pub mod seal;
+pub mod set;
+pub mod tree;
+pub mod unlock;
+pub mod wal_object;
+pub mod walk;
+
+pub use codec::{Codec, Compression};
+pub use error::Error;
+pub use keys::{Digest, Digester, SetKeys};
+pub use kind::Kind;
+pub use names::{Label, LineageId, PackId};
+pub use set::{Member, Put, Repository};

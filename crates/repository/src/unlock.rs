@@ -1,0 +1,604 @@
+//! Creating and opening repositories: descriptor, key slots, wrapped data keys.
+//!
+//! A slot wraps the set's one root key under a secret that somebody or some machine holds; the root
+//! key wraps one data key per epoch. Opening runs at most one slot's derivation: for a key file and
+//! a recovery code that is a hash, for a passphrase Argon2id.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use jiff::Timestamp;
+use minicbor::{Decode, Encode};
+use stdx::Id;
+use store::{Key, Store};
+
+use crate::codec::Compression;
+use crate::error::Error;
+use crate::keys::SetKeys;
+use crate::kind::Kind;
+use crate::names;
+use crate::object::{from_cbor, open_object, seal_object, to_cbor};
+use crate::seal::Secret;
+use crate::set::{Member, Put, Repository, explain};
+
+/// Argon2id parameters of new passphrase slots: memory in KiB, passes, lanes (RFC 9106, second
+/// recommended option).
+pub const ARGON2_DEFAULT: ArgonCost = ArgonCost { memory_kib: 64 * 1024, passes: 3, lanes: 4 };
+
+/// The most memory a stored slot may ask for, so that a damaged one cannot exhaust the machine.
+const ARGON2_MEMORY_KIB_MAX: u32 = 4 * 1024 * 1024;
+
+/// What somebody brings to open a repository.
+#[derive(Clone)]
+pub enum Unlock {
+    /// The 256 bits of a key file.
+    KeyFile {
+        /// Where it was read from, for messages.
+        origin: String,
+        /// Its key.
+        secret: Secret,
+    },
+    /// A passphrase of a person.
+    Passphrase(zeroize::Zeroizing<String>),
+    /// The recovery code of the repository.
+    RecoveryCode(Secret),
+}
+
+impl std::fmt::Debug for Unlock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.describe())
+    }
+}
+
+impl Unlock {
+    /// What was tried, for messages: never the secret itself.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::KeyFile { origin, .. } => format!("key file '{origin}'"),
+            Self::Passphrase(_) => "the passphrase".into(),
+            Self::RecoveryCode(_) => "the recovery code".into(),
+        }
+    }
+
+    fn method(&self) -> Method {
+        match self {
+            Self::KeyFile { .. } => Method::KeyFile,
+            Self::Passphrase(_) => Method::Passphrase,
+            Self::RecoveryCode(_) => Method::RecoveryCode,
+        }
+    }
+}
+
+/// How a slot is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Method {
+    /// 256 random bits in a file.
+    KeyFile = 1,
+    /// A passphrase, stretched with Argon2id.
+    Passphrase = 2,
+    /// A random code, written down.
+    RecoveryCode = 3,
+    /// A key management service.
+    Kms = 4,
+}
+
+impl Method {
+    fn from_byte(byte: u8) -> Option<Self> {
+        [Self::KeyFile, Self::Passphrase, Self::RecoveryCode, Self::Kms]
+            .into_iter()
+            .find(|method| *method as u8 == byte)
+    }
+}
+
+/// Cost of one Argon2id derivation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct ArgonCost {
+    /// Memory in KiB.
+    #[n(0)]
+    pub memory_kib: u32,
+    /// Passes over it.
+    #[n(1)]
+    pub passes: u32,
+    /// Lanes.
+    #[n(2)]
+    pub lanes: u32,
+}
+
+/// What the clear descriptor says of a repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Descriptor {
+    /// The set it belongs to.
+    pub set: Id,
+    /// This member.
+    pub member: Id,
+    /// Whether objects are encrypted.
+    pub encrypted: bool,
+    /// Whether it was declared to have one writer only, because put-if-absent is not honoured.
+    pub single_writer: bool,
+    /// When the member was created.
+    pub created: Timestamp,
+}
+
+/// A slot as listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotInfo {
+    /// Its id.
+    pub id: Id,
+    /// How it is opened.
+    pub method: Method,
+    /// What its maker called it.
+    pub name: String,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct DescriptorWire {
+    #[n(0)]
+    #[cbor(with = "minicbor::bytes")]
+    member: [u8; 16],
+    #[n(1)]
+    encryption: u8,
+    #[n(2)]
+    single_writer: bool,
+    #[n(3)]
+    created_us: i64,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct SlotWire {
+    #[n(0)]
+    method: u8,
+    #[n(1)]
+    name: String,
+    #[n(2)]
+    created_us: i64,
+    #[n(3)]
+    #[cbor(with = "minicbor::bytes")]
+    salt: [u8; 32],
+    #[n(4)]
+    argon: Option<ArgonCost>,
+    #[n(5)]
+    #[cbor(with = "minicbor::bytes")]
+    wrapped: Vec<u8>,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct EpochWire {
+    #[n(0)]
+    epoch: u32,
+    #[n(1)]
+    created_us: i64,
+    #[n(2)]
+    #[cbor(with = "minicbor::bytes")]
+    salt: [u8; 32],
+    #[n(3)]
+    #[cbor(with = "minicbor::bytes")]
+    wrapped: Vec<u8>,
+}
+
+/// What a new repository is made with.
+#[derive(Debug)]
+pub struct NewRepository<'a> {
+    /// The first slots: name and secret. Empty means: without encryption.
+    pub slots: &'a [(String, Unlock)],
+    /// Declared to have one writer only.
+    pub single_writer: bool,
+    /// Now.
+    pub created: Timestamp,
+}
+
+/// A fresh set's secrets, to create its members with.
+#[derive(Debug)]
+pub struct NewSet {
+    set: Id,
+    root: Option<Secret>,
+    data: Option<Secret>,
+}
+
+impl NewSet {
+    /// Draws the set id and, when encrypted, root and first data key.
+    #[must_use]
+    pub fn draw(encrypted: bool) -> Self {
+        let secret = || encrypted.then(Secret::random);
+        Self { set: Id::random(), root: secret(), data: secret() }
+    }
+
+    /// The set's id.
+    #[must_use]
+    pub fn id(&self) -> Id {
+        self.set
+    }
+
+    /// The keys, open.
+    #[must_use]
+    pub fn keys(&self) -> SetKeys {
+        match (&self.root, &self.data) {
+            (Some(root), Some(data)) => {
+                SetKeys::encrypted(self.set, root, BTreeMap::from([(1, data.clone())]))
+            }
+            _ => SetKeys::plain(self.set),
+        }
+    }
+
+    /// Writes a member of this set: slots and data key first, the descriptor last, so that an
+    /// interrupted creation leaves nothing that looks like a repository.
+    ///
+    /// # Errors
+    /// [`Error::RepositoryExists`] when there is one; or an error of the store.
+    pub async fn create_member(
+        &self,
+        store: &Arc<dyn Store>,
+        new: &NewRepository<'_>,
+    ) -> Result<(), Error> {
+        match describe(store).await {
+            Ok(there) => {
+                return Err(Error::RepositoryExists {
+                    store: store.address().into(),
+                    set: there.set.to_string(),
+                });
+            }
+            Err(Error::NoRepository { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let clear = Repository::new(
+            vec![Member { name: String::new(), store: Arc::clone(store) }],
+            Arc::new(SetKeys::plain(self.set)),
+        );
+        if let (Some(root), Some(data)) = (&self.root, &self.data) {
+            for (name, unlock) in new.slots {
+                put_slot(&clear, root, name, unlock, new.created).await?;
+            }
+            put_epoch(&clear, root, 1, data, new.created).await?;
+        }
+        let wire = DescriptorWire {
+            member: *Id::random().as_bytes(),
+            encryption: u8::from(self.root.is_some()),
+            single_writer: new.single_writer,
+            created_us: new.created.as_microsecond(),
+        };
+        match clear.create(Kind::Descriptor, &names::descriptor(), &[&to_cbor(&wire)]).await? {
+            Put::New => Ok(()),
+            Put::Exists => {
+                let set = describe(store).await?.set.to_string();
+                Err(Error::RepositoryExists { store: store.address().into(), set })
+            }
+        }
+    }
+}
+
+/// Reads the clear descriptor.
+///
+/// # Errors
+/// [`Error::NoRepository`] when there is none.
+pub async fn describe(store: &Arc<dyn Store>) -> Result<Descriptor, Error> {
+    let key = names::descriptor();
+    let bytes = match store.get(&key).await {
+        Err(store::Error::NotFound { .. }) => {
+            return Err(Error::NoRepository { store: store.address().into() });
+        }
+        other => other?,
+    };
+    let (set, frame) = clear_frame(store, Kind::Descriptor, &key, &bytes)?;
+    let wire: DescriptorWire =
+        from_cbor(&frame).map_err(|why| damaged(store, &key, why))?;
+    if wire.encryption > 1 {
+        let reason = format!("encryption method {}", wire.encryption);
+        return Err(Error::Newer { key: key.to_string(), reason });
+    }
+    Ok(Descriptor {
+        set,
+        member: Id::from_bytes(wire.member),
+        encrypted: wire.encryption == 1,
+        single_writer: wire.single_writer,
+        created: time(wire.created_us),
+    })
+}
+
+/// Opens a set: every member must be of one set, and `unlock` must open a slot of one of them.
+///
+/// # Errors
+/// [`Error::NoRepository`], [`Error::NotOneSet`], [`Error::NoSlotOpens`], or an error of a store.
+/// A member that does not answer fails the opening; callers who can do without leave it out.
+pub async fn open(members: Vec<Member>, unlock: Option<&Unlock>) -> Result<Repository, Error> {
+    let mut first: Option<Descriptor> = None;
+    for member in &members {
+        let seen = describe(&member.store).await?;
+        match &first {
+            Some(expected) if expected.set != seen.set => {
+                return Err(Error::NotOneSet {
+                    store: member.store.address().into(),
+                    expected: expected.set.to_string(),
+                    seen: seen.set.to_string(),
+                });
+            }
+            Some(_) => {}
+            None => first = Some(seen),
+        }
+    }
+    let descriptor = first.ok_or_else(|| Error::NoRepository { store: String::new() })?;
+    if !descriptor.encrypted {
+        return Ok(Repository::new(members, Arc::new(SetKeys::plain(descriptor.set))));
+    }
+    let mut failed = None;
+    for member in &members {
+        match open_keys(&member.store, descriptor.set, unlock).await {
+            Ok((_, keys)) => return Ok(Repository::new(members, Arc::new(keys))),
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    Err(failed.unwrap_or_else(|| Error::NoRepository { store: String::new() }))
+}
+
+/// Lists the slots of one member.
+///
+/// # Errors
+/// An error of the store, or a damaged slot.
+pub async fn slots(store: &Arc<dyn Store>) -> Result<Vec<SlotInfo>, Error> {
+    let mut found = Vec::new();
+    for (key, wire) in slot_wires(store).await? {
+        let id = key.as_str().strip_prefix(names::SLOTS).and_then(|id| id.parse().ok());
+        let method = Method::from_byte(wire.method);
+        if let (Some(id), Some(method)) = (id, method) {
+            found.push(SlotInfo { id, method, name: wire.name, created: time(wire.created_us) });
+        }
+    }
+    Ok(found)
+}
+
+/// Adds a slot to one member. `present` opens an existing one.
+///
+/// # Errors
+/// [`Error::NoSlotOpens`], or an error of the store.
+pub async fn add_slot(
+    store: &Arc<dyn Store>,
+    present: &Unlock,
+    name: &str,
+    added: &Unlock,
+    created: Timestamp,
+) -> Result<Id, Error> {
+    let set = describe(store).await?.set;
+    let root = open_root(store, set, Some(present)).await?;
+    let clear = clear_repository(store, set);
+    put_slot(&clear, &root, name, added, created).await
+}
+
+/// Adds an epoch with a fresh data key, which seals everything from then on, to every member.
+/// Opens one slot and rewrites nothing.
+///
+/// # Errors
+/// [`Error::NoSlotOpens`], or an error of the store.
+pub async fn add_epoch(members: &[Member], unlock: &Unlock, created: Timestamp) -> Result<u32, Error> {
+    let first = members.first().ok_or_else(|| Error::NoRepository { store: String::new() })?;
+    let set = describe(&first.store).await?.set;
+    let (root, keys) = open_keys(&first.store, set, Some(unlock)).await?;
+    let epoch = keys.current_epoch() + 1;
+    let clear = Repository::new(members.to_vec(), Arc::new(SetKeys::plain(set)));
+    put_epoch(&clear, &root, epoch, &Secret::random(), created).await?;
+    Ok(epoch)
+}
+
+/// Makes `store` a member of an existing set with slots of its own; `present` opens the set.
+///
+/// # Errors
+/// [`Error::RepositoryExists`], [`Error::NoSlotOpens`], or an error of a store.
+pub async fn join_member(
+    existing: &Arc<dyn Store>,
+    present: Option<&Unlock>,
+    store: &Arc<dyn Store>,
+    new: &NewRepository<'_>,
+) -> Result<(), Error> {
+    let descriptor = describe(existing).await?;
+    if !descriptor.encrypted {
+        return NewSet { set: descriptor.set, root: None, data: None }.create_member(store, new).await;
+    }
+    let root = open_root(existing, descriptor.set, present).await?;
+    let epochs = epoch_objects(existing).await?;
+    let clear = clear_repository(store, descriptor.set);
+    for (key, bytes) in &epochs {
+        clear.create_sealed(key, vec![bytes.clone()]).await?;
+    }
+    // The first data key is there already, byte for byte; `create_member` finds it and goes on.
+    let (_, keys) = open_keys(existing, descriptor.set, present).await?;
+    let data = keys.epoch(1);
+    NewSet { set: descriptor.set, root: Some(root), data }.create_member(store, new).await
+}
+
+fn clear_repository(store: &Arc<dyn Store>, set: Id) -> Repository {
+    let member = Member { name: String::new(), store: Arc::clone(store) };
+    Repository::new(vec![member], Arc::new(SetKeys::plain(set)))
+}
+
+async fn open_keys(
+    store: &Arc<dyn Store>,
+    set: Id,
+    unlock: Option<&Unlock>,
+) -> Result<(Secret, SetKeys), Error> {
+    let root = open_root(store, set, unlock).await?;
+    let mut epochs = BTreeMap::new();
+    for (key, bytes) in epoch_objects(store).await? {
+        let (_, frame) = clear_frame(store, Kind::KeyEpoch, &key, &bytes)?;
+        let wire: EpochWire = from_cbor(&frame).map_err(|why| damaged(store, &key, why))?;
+        let wrapping = epoch_wrapping(&root, set, &wire.salt);
+        let data = unwrap_key(&wrapping, &epoch_binding(set, wire.epoch), &wire.wrapped)
+            .ok_or_else(|| damaged(store, &key, "it does not authenticate".into()))?;
+        if names::epoch(wire.epoch) != key || wire.epoch == 0 {
+            return Err(damaged(store, &key, format!("it holds epoch {}", wire.epoch)));
+        }
+        epochs.insert(wire.epoch, data);
+    }
+    if epochs.is_empty() {
+        return Err(Error::NoRepository { store: store.address().into() });
+    }
+    let keys = SetKeys::encrypted(set, &root, epochs);
+    Ok((root, keys))
+}
+
+async fn open_root(store: &Arc<dyn Store>, set: Id, unlock: Option<&Unlock>) -> Result<Secret, Error> {
+    let no_slot = |secret: String| Error::NoSlotOpens { store: store.address().into(), secret };
+    let unlock = unlock.ok_or_else(|| no_slot("no key at all".into()))?;
+    for (key, wire) in slot_wires(store).await? {
+        if Method::from_byte(wire.method) != Some(unlock.method()) {
+            continue;
+        }
+        let Some(wrapping) = slot_wrapping(unlock, set, &wire.salt, wire.argon) else { continue };
+        if let Some(root) = unwrap_key(&wrapping, &slot_binding(set, &key, wire.method), &wire.wrapped) {
+            return Ok(root);
+        }
+    }
+    Err(no_slot(unlock.describe()))
+}
+
+async fn slot_wires(store: &Arc<dyn Store>) -> Result<Vec<(Key, SlotWire)>, Error> {
+    let mut wires = Vec::new();
+    for meta in store.list(names::SLOTS, None, 1000).await? {
+        let bytes = store.get(&meta.key).await?;
+        let (_, frame) = clear_frame(store, Kind::KeySlot, &meta.key, &bytes)?;
+        let wire = from_cbor(&frame).map_err(|why| damaged(store, &meta.key, why))?;
+        wires.push((meta.key, wire));
+    }
+    Ok(wires)
+}
+
+async fn epoch_objects(store: &Arc<dyn Store>) -> Result<Vec<(Key, bytes::Bytes)>, Error> {
+    let mut objects = Vec::new();
+    for meta in store.list(names::EPOCHS, None, 1000).await? {
+        let bytes = store.get(&meta.key).await?;
+        objects.push((meta.key, bytes));
+    }
+    Ok(objects)
+}
+
+async fn put_slot(
+    clear: &Repository,
+    root: &Secret,
+    name: &str,
+    unlock: &Unlock,
+    created: Timestamp,
+) -> Result<Id, Error> {
+    let (id, set) = (Id::random(), clear.keys().set());
+    let key = names::slot(id);
+    let mut salt = [0; 32];
+    stdx::id::fill_random(&mut salt);
+    let argon = matches!(unlock, Unlock::Passphrase(_)).then_some(ARGON2_DEFAULT);
+    let wrapping = slot_wrapping(unlock, set, &salt, argon)
+        .ok_or(Error::Limit { what: "an Argon2id cost", reason: format!("{argon:?}") })?;
+    let method = unlock.method() as u8;
+    let wire = SlotWire {
+        method,
+        name: name.into(),
+        created_us: created.as_microsecond(),
+        salt,
+        argon,
+        wrapped: wrap_key(&wrapping, &slot_binding(set, &key, method), root),
+    };
+    clear.create(Kind::KeySlot, &key, &[&to_cbor(&wire)]).await?;
+    Ok(id)
+}
+
+async fn put_epoch(
+    clear: &Repository,
+    root: &Secret,
+    epoch: u32,
+    data: &Secret,
+    created: Timestamp,
+) -> Result<(), Error> {
+    let set = clear.keys().set();
+    let mut salt = [0; 32];
+    stdx::id::fill_random(&mut salt);
+    let wire = EpochWire {
+        epoch,
+        created_us: created.as_microsecond(),
+        salt,
+        wrapped: wrap_key(&epoch_wrapping(root, set, &salt), &epoch_binding(set, epoch), data),
+    };
+    let object = seal_object(clear.keys(), Kind::KeyEpoch, &[&to_cbor(&wire)], Compression::None);
+    clear.create_sealed(&names::epoch(epoch), object).await?;
+    Ok(())
+}
+
+/// The key that wraps the root key in a slot; `None` for a cost outside the limits.
+fn slot_wrapping(unlock: &Unlock, set: Id, salt: &[u8; 32], argon: Option<ArgonCost>) -> Option<Secret> {
+    let info: [&[u8]; 2] = [b"rollforward v1 slot", set.as_bytes()];
+    match unlock {
+        Unlock::KeyFile { secret, .. } | Unlock::RecoveryCode(secret) => {
+            Some(Secret::from_bytes(secret.derive(salt, &info)))
+        }
+        Unlock::Passphrase(text) => {
+            let ArgonCost { memory_kib, passes, lanes } = argon?;
+            if memory_kib > ARGON2_MEMORY_KIB_MAX || passes > 64 || lanes > 64 {
+                return None;
+            }
+            let params = argon2::Params::new(memory_kib, passes, lanes, Some(32)).ok()?;
+            let argon = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
+            let mut stretched = [0; 32];
+            argon.hash_password_into(text.as_bytes(), salt, &mut stretched).ok()?;
+            Some(Secret::from_bytes(Secret::from_bytes(stretched).derive(salt, &info)))
+        }
+    }
+}
+
+fn epoch_wrapping(root: &Secret, set: Id, salt: &[u8; 32]) -> Secret {
+    Secret::from_bytes(root.derive(salt, &[b"rollforward v1 epoch", set.as_bytes()]))
+}
+
+fn slot_binding(set: Id, key: &Key, method: u8) -> Vec<u8> {
+    [b"slot", &set.as_bytes()[..], key.as_str().as_bytes(), &[method]].concat()
+}
+
+fn epoch_binding(set: Id, epoch: u32) -> Vec<u8> {
+    [b"epoch", &set.as_bytes()[..], &epoch.to_le_bytes()].concat()
+}
+
+/// AES-256-GCM under a key that is derived for this one use, so the nonce is zero.
+fn wrap_key(wrapping: &Secret, binding: &[u8], key: &Secret) -> Vec<u8> {
+    let mut wrapped = key.expose().to_vec();
+    let sealed = UnboundKey::new(&AES_256_GCM, wrapping.expose()).and_then(|unbound| {
+        LessSafeKey::new(unbound).seal_in_place_append_tag(
+            Nonce::assume_unique_for_key([0; 12]),
+            Aad::from(binding),
+            &mut wrapped,
+        )
+    });
+    assert!(sealed.is_ok(), "GCM wraps 32 bytes");
+    wrapped
+}
+
+fn unwrap_key(wrapping: &Secret, binding: &[u8], wrapped: &[u8]) -> Option<Secret> {
+    let unbound = UnboundKey::new(&AES_256_GCM, wrapping.expose()).ok()?;
+    let mut bytes = zeroize::Zeroizing::new(wrapped.to_vec());
+    let nonce = Nonce::assume_unique_for_key([0; 12]);
+    let key = LessSafeKey::new(unbound).open_in_place(nonce, Aad::from(binding), &mut bytes).ok()?;
+    <[u8; 32]>::try_from(&*key).ok().map(Secret::from_bytes)
+}
+
+/// The only frame of an object that is always in the clear.
+fn clear_frame(
+    store: &Arc<dyn Store>,
+    kind: Kind,
+    key: &Key,
+    bytes: &[u8],
+) -> Result<(Id, Vec<u8>), Error> {
+    let named = |set, error| explain(store.address(), set, key, error);
+    let header = crate::header::Header::decode(bytes)
+        .map_err(|error| named(Id::from_bytes([0; 16]), error.into()))?;
+    let keys = SetKeys::plain(header.set);
+    let frames = open_object(&keys, kind, bytes).map_err(|error| named(header.set, error))?;
+    let frame = frames.into_iter().next();
+    Ok((header.set, frame.ok_or_else(|| damaged(store, key, "it holds no frame".into()))?))
+}
+
+fn damaged(store: &Arc<dyn Store>, key: &Key, reason: String) -> Error {
+    Error::Damaged { store: store.address().into(), key: key.to_string(), reason }
+}
+
+fn time(microseconds: i64) -> Timestamp {
+    Timestamp::from_microsecond(microseconds).unwrap_or(Timestamp::UNIX_EPOCH)
+}
