@@ -1,1 +1,36 @@
-//! Placeholder.
+//! Real components for tests: PostgreSQL of every supported major, an S3-compatible server, full
+//! disks, and folders that user `postgres` can use.
+//!
+//! Refuses to know: any crate of ours. A missing component fails the test with the command that
+//! installs it; nothing is skipped. Everything stops and vanishes on drop, also after a panic.
+//! Since only tests use it, it panics where other code returns errors, and every wait is a
+//! condition with a deadline.
+//!
+//! ```no_run
+//! use testbed::postgres::{Cluster, Install};
+//!
+//! let cluster = Cluster::builder(&Install::latest()).setting("archive_mode", "on").start();
+//! cluster.psql("CREATE TABLE orders (id int)");
+//! assert_eq!(cluster.psql("SELECT count(*) FROM orders"), "0");
+//! ```
+#![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)] // a test bed fails tests this way
+#![allow(clippy::disallowed_methods)] // reads the environment that the test runner set
+
+pub mod postgres;
+
+mod account;
+mod binary;
+mod disk;
+mod poll;
+mod port;
+mod s3;
+mod tools;
+mod workdir;
+
+pub use account::{as_postgres, can_drop_privileges, give_to_postgres};
+pub use binary::binary;
+pub use disk::SmallDisk;
+pub use poll::{poll, poll_for};
+pub use port::Port;
+pub use s3::S3;
+pub use workdir::Workdir;
