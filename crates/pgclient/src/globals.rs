@@ -1,0 +1,301 @@
+//! Roles, tablespaces and the rights on settings as SQL: what belongs to no database.
+//!
+//! PostgreSQL: src/bin/pg_dump/pg_dumpall.c (`-g`).
+
+use std::fmt::Write;
+
+use crate::rows::{Row, identifier, literal, setting_name, setting_value};
+use crate::{Client, Error, Secret};
+
+/// The globals of a cluster as SQL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Globals {
+    /// One statement per line or more; holds password hashes.
+    pub sql: Secret,
+    /// Whether it has the password hashes, which only superusers can read.
+    pub with_passwords: bool,
+}
+
+/// The oid of the superuser that `initdb` makes. PostgreSQL: `BOOTSTRAP_SUPERUSERID`.
+const BOOTSTRAP: u32 = 10;
+
+impl Client {
+    /// Roles with their attributes, password hashes, comments, security labels, settings and
+    /// memberships; tablespaces with owner, options and rights; rights on settings. To be run by
+    /// `psql` as superuser in a cluster of the same or a later major. Roles that exist are altered to
+    /// fit; a tablespace that exists is an error. Settings of a role in one database are not in it:
+    /// they belong to the database.
+    ///
+    /// # Errors
+    /// As [`Client::query_text`].
+    pub async fn globals_sql(&self) -> Result<Globals, Error> {
+        let major = self.major().await?.get();
+        let with_passwords = self.may_read_passwords().await?;
+        let mut sql = String::from("SET client_encoding = 'UTF8';\n");
+        sql += "SET standard_conforming_strings = on;\n";
+        for part in [
+            self.roles(with_passwords).await?,
+            self.role_settings().await?,
+            self.memberships(major >= 16).await?,
+            self.tablespace_statements().await?,
+            self.parameter_rights(major >= 15).await?,
+            self.labels().await?,
+        ] {
+            for statement in part {
+                sql.push_str(&statement);
+                sql.push_str(";\n");
+            }
+        }
+        Ok(Globals { sql: Secret::new(sql), with_passwords })
+    }
+
+    async fn may_read_passwords(&self) -> Result<bool, Error> {
+        let sql = "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT') AS may";
+        self.fact("ask for rights", sql, |row| row.bool("may")).await
+    }
+
+    async fn roles(&self, with_passwords: bool) -> Result<Vec<String>, Error> {
+        let (catalog, password) = if with_passwords {
+            ("pg_catalog.pg_authid", "rolpassword")
+        } else {
+            ("pg_catalog.pg_roles", "NULL")
+        };
+        let sql = format!(
+            "SET LOCAL datestyle = 'ISO'; SELECT rolname, rolsuper, rolinherit, rolcreaterole,
+                rolcreatedb, rolcanlogin, rolreplication, rolbypassrls, rolconnlimit,
+                {password} AS password, rolvaliduntil::pg_catalog.text AS until,
+                pg_catalog.shobj_description(oid, 'pg_authid') AS comment
+            FROM {catalog} WHERE rolname !~ '^pg_' ORDER BY rolname"
+        );
+        let roles = self.list("read roles", &sql, role_statements).await?;
+        // All roles first: nothing after this can then name one that is missing.
+        let (mut first, mut then) = (Vec::new(), Vec::new());
+        for mut statements in roles {
+            then.extend(statements.split_off(1));
+            first.append(&mut statements);
+        }
+        first.append(&mut then);
+        Ok(first)
+    }
+
+    async fn role_settings(&self) -> Result<Vec<String>, Error> {
+        let sql = "SELECT CASE WHEN s.setrole <> 0 THEN pg_catalog.pg_get_userbyid(s.setrole) END
+                AS role, pg_catalog.unnest(s.setconfig) AS config
+            FROM pg_catalog.pg_db_role_setting s WHERE s.setdatabase = 0 ORDER BY 1, 2";
+        self.list("read the settings of roles", sql, |row| {
+            let config = row.text("config")?;
+            let (name, value) = config
+                .split_once('=')
+                .ok_or_else(|| row.unexpected("config", "name=value", config))?;
+            let role = row.opt_text("role")?.map_or_else(|| "ALL".to_owned(), identifier);
+            let value = setting_value(name, value);
+            Ok(format!("ALTER ROLE {role} SET {} TO {value}", setting_name(name)))
+        })
+        .await
+    }
+
+    async fn memberships(&self, with_grantors: bool) -> Result<Vec<String>, Error> {
+        let options = if with_grantors {
+            "inherit_option, set_option, grantor"
+        } else {
+            "NULL AS inherit_option, NULL AS set_option, 10 AS grantor"
+        };
+        let sql = format!(
+            "SELECT roleid, member, pg_catalog.pg_get_userbyid(roleid) AS role,
+                pg_catalog.pg_get_userbyid(member) AS to_role,
+                pg_catalog.pg_get_userbyid(grantor) AS by_role, admin_option, {options}
+            FROM pg_catalog.pg_auth_members
+            WHERE roleid IN (SELECT oid FROM pg_catalog.pg_roles)
+                AND member IN (SELECT oid FROM pg_catalog.pg_roles)
+            ORDER BY 3, 4, 5"
+        );
+        let grants = self.list("read memberships", &sql, Membership::read).await?;
+        Ok(in_order(grants).iter().map(Membership::statement).collect())
+    }
+
+    async fn tablespace_statements(&self) -> Result<Vec<String>, Error> {
+        let sql = "SELECT spcname, pg_catalog.pg_get_userbyid(spcowner) AS owner,
+                pg_catalog.pg_tablespace_location(oid) AS location,
+                pg_catalog.array_to_string(spcoptions, ', ') AS options,
+                pg_catalog.shobj_description(oid, 'pg_tablespace') AS comment
+            FROM pg_catalog.pg_tablespace WHERE spcname !~ '^pg_' ORDER BY oid";
+        let mut statements =
+            self.list("read tablespaces", sql, tablespace_statements).await?.concat();
+        let sql = "SELECT t.spcname AS object, a.privilege_type, a.is_grantable,
+                CASE WHEN a.grantee <> 0 THEN pg_catalog.pg_get_userbyid(a.grantee) END AS grantee
+            FROM pg_catalog.pg_tablespace t, pg_catalog.aclexplode(t.spcacl) a
+            WHERE t.spcname !~ '^pg_' AND a.grantee <> t.spcowner ORDER BY 1, 4, 2";
+        let read = |row: Row<'_>| grant(row, "TABLESPACE", &identifier(row.text("object")?));
+        statements.extend(self.list("read rights on tablespaces", sql, read).await?);
+        Ok(statements)
+    }
+
+    async fn parameter_rights(&self, has_them: bool) -> Result<Vec<String>, Error> {
+        if !has_them {
+            return Ok(Vec::new());
+        }
+        let sql = "SELECT p.parname AS object, a.privilege_type, a.is_grantable,
+                CASE WHEN a.grantee <> 0 THEN pg_catalog.pg_get_userbyid(a.grantee) END AS grantee
+            FROM pg_catalog.pg_parameter_acl p, pg_catalog.aclexplode(p.paracl) a
+            WHERE a.grantee <> 10 ORDER BY 1, 4, 2";
+        let read = |row: Row<'_>| grant(row, "PARAMETER", &setting_name(row.text("object")?));
+        self.list("read rights on settings", sql, read).await
+    }
+
+    async fn labels(&self) -> Result<Vec<String>, Error> {
+        let sql = "SELECT provider, label, CASE
+                WHEN classoid = 'pg_catalog.pg_authid'::pg_catalog.regclass THEN 'ROLE'
+                ELSE 'TABLESPACE' END AS kind, CASE
+                WHEN classoid = 'pg_catalog.pg_authid'::pg_catalog.regclass
+                THEN pg_catalog.pg_get_userbyid(objoid)
+                ELSE (SELECT spcname FROM pg_catalog.pg_tablespace t WHERE t.oid = objoid)
+                END AS object
+            FROM pg_catalog.pg_shseclabel
+            WHERE classoid IN ('pg_catalog.pg_authid'::pg_catalog.regclass,
+                'pg_catalog.pg_tablespace'::pg_catalog.regclass) ORDER BY 3, 4, 1";
+        self.list("read security labels", sql, |row| {
+            Ok(format!(
+                "SECURITY LABEL FOR {} ON {} {} IS {}",
+                identifier(row.text("provider")?),
+                row.text("kind")?,
+                identifier(row.text("object")?),
+                literal(row.text("label")?)
+            ))
+        })
+        .await
+    }
+}
+
+/// The statement that makes the role, then those that make it what it is.
+fn role_statements(row: Row<'_>) -> Result<Vec<String>, Error> {
+    let role = identifier(row.text("rolname")?);
+    let create =
+        format!("BEGIN CREATE ROLE {role}; EXCEPTION WHEN duplicate_object THEN NULL; END");
+    let mut alter = format!("ALTER ROLE {role} WITH");
+    for (column, attribute) in [
+        ("rolsuper", "SUPERUSER"),
+        ("rolinherit", "INHERIT"),
+        ("rolcreaterole", "CREATEROLE"),
+        ("rolcreatedb", "CREATEDB"),
+        ("rolcanlogin", "LOGIN"),
+        ("rolreplication", "REPLICATION"),
+        ("rolbypassrls", "BYPASSRLS"),
+    ] {
+        alter += if row.bool(column)? { " " } else { " NO" };
+        alter += attribute;
+    }
+    let limit: i32 = row.parse("rolconnlimit")?;
+    let _ = write!(alter, " CONNECTION LIMIT {limit}"); // writing to a String cannot fail
+    if let Some(password) = row.opt_text("password")? {
+        let _ = write!(alter, " PASSWORD {}", literal(password));
+    }
+    if let Some(until) = row.opt_text("until")? {
+        let _ = write!(alter, " VALID UNTIL {}", literal(until));
+    }
+    let mut statements = vec![format!("DO {}", literal(&create)), alter];
+    if let Some(comment) = row.opt_text("comment")? {
+        statements.push(format!("COMMENT ON ROLE {role} IS {}", literal(comment)));
+    }
+    Ok(statements)
+}
+
+fn tablespace_statements(row: Row<'_>) -> Result<Vec<String>, Error> {
+    let name = identifier(row.text("spcname")?);
+    let owner = identifier(row.text("owner")?);
+    // An in-place tablespace is made by naming no location.
+    let location = row.text("location")?;
+    let location = if location.starts_with('/') { literal(location) } else { "''".to_owned() };
+    let mut statements =
+        vec![format!("CREATE TABLESPACE {name} OWNER {owner} LOCATION {location}")];
+    if let Some(options) = row.opt_text("options")?.filter(|options| !options.is_empty()) {
+        statements.push(format!("ALTER TABLESPACE {name} SET ({options})"));
+    }
+    if let Some(comment) = row.opt_text("comment")? {
+        statements.push(format!("COMMENT ON TABLESPACE {name} IS {}", literal(comment)));
+    }
+    Ok(statements)
+}
+
+fn grant(row: Row<'_>, kind: &str, object: &str) -> Result<String, Error> {
+    let grantee = row.opt_text("grantee")?.map_or_else(|| "PUBLIC".to_owned(), identifier);
+    let option = if row.bool("is_grantable")? { " WITH GRANT OPTION" } else { "" };
+    let right = row.text("privilege_type")?;
+    Ok(format!("GRANT {right} ON {kind} {object} TO {grantee}{option}"))
+}
+
+/// One row of `pg_auth_members`.
+struct Membership {
+    role_oid: u32,
+    member_oid: u32,
+    grantor_oid: u32,
+    role: String,
+    member: String,
+    grantor: String,
+    admin: bool,
+    /// INHERIT and SET, which 16 brought.
+    options: Option<(bool, bool)>,
+}
+
+impl Membership {
+    fn read(row: Row<'_>) -> Result<Self, Error> {
+        let options = match row.opt_text("inherit_option")? {
+            Some(_) => Some((row.bool("inherit_option")?, row.bool("set_option")?)),
+            None => None,
+        };
+        Ok(Self {
+            role_oid: row.parse("roleid")?,
+            member_oid: row.parse("member")?,
+            grantor_oid: row.parse("grantor")?,
+            role: row.string("role")?,
+            member: row.string("to_role")?,
+            grantor: row.string("by_role")?,
+            admin: row.bool("admin_option")?,
+            options,
+        })
+    }
+
+    /// Up to 15 the grantor means nothing; what the bootstrap superuser granted, whoever runs this
+    /// as superuser grants in its name again.
+    fn statement(&self) -> String {
+        let mut options = Vec::new();
+        if self.admin {
+            options.push("ADMIN OPTION".to_owned());
+        }
+        if let Some((inherit, set)) = self.options {
+            options[..].iter_mut().for_each(|admin| *admin = "ADMIN TRUE".into());
+            options.push(format!("INHERIT {}", if inherit { "TRUE" } else { "FALSE" }));
+            options.push(format!("SET {}", if set { "TRUE" } else { "FALSE" }));
+        }
+        let mut sql = format!("GRANT {} TO {}", identifier(&self.role), identifier(&self.member));
+        if !options.is_empty() {
+            let _ = write!(sql, " WITH {}", options.join(", ")); // cannot fail
+        }
+        if self.grantor_oid != BOOTSTRAP {
+            let _ = write!(sql, " GRANTED BY {}", identifier(&self.grantor));
+        }
+        sql
+    }
+}
+
+/// A grantor must hold the role with ADMIN before it can grant it on: such grants come later.
+fn in_order(mut waiting: Vec<Membership>) -> Vec<Membership> {
+    let mut done: Vec<Membership> = Vec::new();
+    loop {
+        let may = |grant: &Membership| {
+            grant.grantor_oid == BOOTSTRAP
+                || done.iter().any(|earlier| {
+                    earlier.admin
+                        && earlier.role_oid == grant.role_oid
+                        && earlier.member_oid == grant.grantor_oid
+                })
+        };
+        let (mut ready, later): (Vec<_>, Vec<_>) = waiting.into_iter().partition(may);
+        if ready.is_empty() {
+            // The rest depends on what is not there any more; psql will name it.
+            done.extend(later);
+            return done;
+        }
+        done.append(&mut ready);
+        waiting = later;
+    }
+}
