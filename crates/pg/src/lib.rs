@@ -17,11 +17,29 @@
 
 pub mod lsn;
 pub mod number;
-pub mod segment;
 pub mod version;
+
+pub mod history;
+pub mod segment;
+pub mod wal_file_name;
+
+pub mod backup_label;
+pub mod control;
+pub mod page;
+pub mod relation_file;
+
+pub mod layout;
+pub mod recovery;
+
 pub mod wal;
 
+pub use backup_label::{BackupLabel, TablespaceMap};
+pub use control::{ControlFile, ControlFileError};
+pub use history::TimelineHistory;
 pub use lsn::Lsn;
 pub use number::{BlockNumber, FullXid, Oid, SystemId, TimelineId, Xid};
+pub use page::{BlockSize, page_checksum};
+pub use relation_file::RelationFile;
 pub use segment::{SegmentName, SegmentSize, WalSegment};
 pub use version::MajorVersion;
+pub use wal_file_name::WalFileName;

@@ -120,7 +120,7 @@ impl WalSegment {
     #[must_use]
     pub fn name(self, size: SegmentSize) -> String {
         let per_log = size.segments_per_log();
-        let log = self.number / per_log & 0xFFFF_FFFF;
+        let log = (self.number / per_log) & 0xFFFF_FFFF;
         format!("{:08X}{:08X}{:08X}", self.timeline.get(), log, self.number % per_log)
     }
 
