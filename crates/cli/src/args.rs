@@ -1,0 +1,73 @@
+//! The command line as clap sees it. Each command's own arguments stand beside its code.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands;
+
+/// Protects PostgreSQL, finds the last good moment, restores it there and proves it.
+#[derive(Debug, Parser)]
+#[command(name = "rollforward", version, disable_help_subcommand = true)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 found a problem, 4 refused, \
+    8 another process has it. `wal get` has PostgreSQL's: see `rollforward wal get --help`.")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Global {
+    /// The configuration [default: rollforward.toml here, then /etc/rollforward/rollforward.toml]
+    #[arg(long, global = true, value_name = "FILE", env = "ROLLFORWARD_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print one JSON document (or JSON lines) on standard output
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print nothing but results and errors
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// The whole story on this machine: protect, destroy, locate, recover, prove
+    Demo(commands::demo::Arguments),
+    /// Write a configuration from what is found here, create the repository and its keys
+    Init(commands::init::Arguments),
+    /// Say what would stop a recovery today
+    Check(commands::check::Arguments),
+    /// Make a backup
+    Backup(commands::backup::Arguments),
+    /// List the backups of a cluster
+    Backups(commands::backups::Arguments),
+    /// Show what can be reached, or whether one target can
+    Window(commands::window::Arguments),
+    /// Push, get and inspect WAL
+    Wal {
+        #[command(subcommand)]
+        command: commands::wal::Command,
+    },
+    /// Find destructive transactions and the target just before them
+    Locate(commands::locate::Arguments),
+    /// Restore a cluster into an empty directory
+    Restore(commands::restore::Arguments),
+    /// Make a restored cluster the production of its lineage
+    Adopt(commands::adopt::Arguments),
+    /// Prove that what is in the repository can be read
+    Verify(commands::verify::Arguments),
+    /// Add, rotate, list, remove and prove keys
+    Key {
+        #[command(subcommand)]
+        command: commands::key::Command,
+    },
+    /// Describe an error code
+    Explain(commands::explain::Arguments),
+    /// Print completions for a shell
+    Completions(commands::completions::Arguments),
+    /// Print the version
+    Version,
+}
