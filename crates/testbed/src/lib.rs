@@ -13,7 +13,7 @@
 //! cluster.psql("CREATE TABLE orders (id int)");
 //! assert_eq!(cluster.psql("SELECT count(*) FROM orders"), "0");
 //! ```
-#![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)] // a test bed fails tests this way
+#![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)] // this is how tests fail
 #![allow(clippy::disallowed_methods)] // reads the environment that the test runner set
 
 pub mod postgres;
