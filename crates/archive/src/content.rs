@@ -1,0 +1,101 @@
+//! Whether the bytes of a WAL file are what its name and its cluster say. Values in, values out.
+
+use pg::wal::SegmentHeader;
+use pg::wal_file_name::WalFileName;
+use pg::{SegmentName, SystemId, TimelineHistory, WalSegment};
+use repository::lineage::Lineage;
+
+use crate::error::Error;
+
+/// The longest history or backup history file taken, in bytes: 10,000 timelines fit.
+pub const SMALL_FILE_MAX: usize = 1 << 20;
+
+/// Checks a whole segment file and returns where it lies in the log and what its header says.
+///
+/// The header may name an earlier timeline than the file: the first segment of a timeline begins
+/// with the bytes of the one before. Whether that one is an ancestor is for the caller to find out.
+///
+/// # Errors
+/// [`Error::NotWal`] when it is not the start of a segment or not as long as one,
+/// [`Error::Foreign`] when it is of another cluster, [`Error::Misnamed`] when it is of another place
+/// in the log.
+pub fn check_segment(
+    name: SegmentName,
+    bytes: &[u8],
+    lineage: &Lineage,
+) -> Result<(WalSegment, SegmentHeader), Error> {
+    let (segment, header) = check_header(name, bytes, lineage.system_id, &lineage.cluster)?;
+    let expected = header.segment_size.get();
+    if bytes.len() as u64 != expected {
+        let reason = format!("expected {expected} bytes, seen {}", bytes.len());
+        return Err(Error::NotWal { name: name.to_string(), reason });
+    }
+    Ok((segment, header))
+}
+
+/// The part of [`check_segment`] that needs only the first [`SegmentHeader::SIZE`] bytes.
+///
+/// # Errors
+/// As [`check_segment`], but for the length.
+pub fn check_header(
+    name: SegmentName,
+    bytes: &[u8],
+    system_id: SystemId,
+    cluster: &str,
+) -> Result<(WalSegment, SegmentHeader), Error> {
+    let header = SegmentHeader::decode(bytes)
+        .map_err(|error| Error::NotWal { name: name.to_string(), reason: error.to_string() })?;
+    if header.system_id != system_id {
+        return Err(Error::Foreign {
+            name: name.to_string(),
+            cluster: cluster.to_owned(),
+            expected: system_id,
+            seen: header.system_id,
+        });
+    }
+    let misnamed = |reason: String| Error::Misnamed { name: name.to_string(), reason };
+    let segment = name.segment(header.segment_size).map_err(|error| misnamed(error.to_string()))?;
+    let expected = segment.begin(header.segment_size);
+    if header.page.address != expected {
+        return Err(misnamed(format!("expected WAL from {expected}, seen {}", header.page.address)));
+    }
+    if header.page.timeline > segment.timeline {
+        let reason = format!(
+            "expected WAL of timeline {} or its ancestors, seen {}",
+            segment.timeline, header.page.timeline
+        );
+        return Err(misnamed(reason));
+    }
+    Ok((segment, header))
+}
+
+/// Checks a history or backup history file.
+///
+/// # Errors
+/// [`Error::NotWal`] when it is none.
+pub fn check_small_file(name: WalFileName, bytes: &[u8]) -> Result<(), Error> {
+    let refuse = |reason: String| Err(Error::NotWal { name: name.to_string(), reason });
+    if bytes.len() > SMALL_FILE_MAX {
+        return refuse(format!("expected at most {SMALL_FILE_MAX} bytes, seen {}", bytes.len()));
+    }
+    match name {
+        WalFileName::History(timeline) => match TimelineHistory::parse(timeline, bytes) {
+            Ok(history) if history.entries().is_empty() => {
+                refuse("expected at least one switch of timelines, seen none".into())
+            }
+            Ok(_) => Ok(()),
+            Err(error) => refuse(error.to_string()),
+        },
+        WalFileName::BackupHistory { start, .. } => {
+            let expected = format!("(file {start})");
+            let text = String::from_utf8_lossy(bytes);
+            let first = text.lines().next().unwrap_or_default();
+            if first.starts_with("START WAL LOCATION: ") && first.ends_with(&expected) {
+                Ok(())
+            } else {
+                refuse(format!("expected its first line to end in '{expected}'"))
+            }
+        }
+        WalFileName::Segment(_) | WalFileName::Partial(_) => refuse("it is a segment".into()),
+    }
+}

@@ -1,0 +1,209 @@
+//! Fetching one WAL file: what a restore command does.
+//!
+//! PostgreSQL takes a missing file for the end of the archive and may promote then. So absence is
+//! only told when every repository of the set says so *and* recovery may end there; see
+//! [`crate::verdict`] for how anything else has to be told.
+
+mod deliver;
+mod history;
+mod partial;
+
+use std::path::Path;
+use std::time::Duration;
+
+use pg::{Lsn, SegmentName, TimelineId, WalFileName, WalSegment};
+use repository::lineage::Lineage;
+use repository::names;
+use repository::wal_object::{self, WalFile};
+use repository::Repository;
+
+use crate::content;
+use crate::error::{Error, is_absent};
+use crate::route::Route;
+use crate::verdict::Verdict;
+
+pub use history::placeholder;
+
+/// How often a standby asks a silent repository before it is told "not yet", and how long it waits
+/// in between. PostgreSQL itself asks again after five seconds (`wal_retrieve_retry_interval`).
+const STANDBY_ATTEMPTS_MAX: u32 = 3;
+const STANDBY_DELAY: Duration = Duration::from_millis(500);
+
+/// What to fetch, for which restore.
+#[derive(Clone, Copy, Debug)]
+pub struct GetRequest<'a> {
+    /// The name: `%f` of the restore command.
+    pub name: &'a str,
+    /// Where it goes: `%p` made absolute. The folder exists; a file there is replaced.
+    pub destination: &'a Path,
+    /// The lineage the restored cluster comes from.
+    pub lineage: &'a Lineage,
+    /// The timelines recovery follows; without stretches, any (a standby that follows the latest).
+    pub route: &'a Route,
+    /// The position up to which recovery needs every byte of WAL: the end of the last record it
+    /// must read. `None`: as far as the repository has WAL without a hole.
+    pub end: Option<Lsn>,
+    /// The timeline id reserved for the promotion of this restore.
+    pub reserved: Option<TimelineId>,
+    /// The cluster runs as a standby (`standby.signal`).
+    pub standby: bool,
+    /// Whether a dead timeline is finalised: its last, incomplete segment may be used.
+    pub allow_partial: bool,
+}
+
+impl GetRequest<'_> {
+    fn hole(&self, end: String) -> Error {
+        Error::Hole { name: self.name.to_owned(), end }
+    }
+}
+
+/// Fetches one file. Whatever happens, the destination holds the whole file or what was there before.
+pub async fn get(repository: &Repository, request: &GetRequest<'_>) -> Verdict {
+    let mut attempt = 1;
+    loop {
+        match attempt_get(repository, request).await {
+            Ok(true) => return Verdict::Delivered,
+            Ok(false) => return Verdict::Absent,
+            Err(error) if request.standby && error.is_outage() => {
+                if attempt >= STANDBY_ATTEMPTS_MAX {
+                    tracing::error!(%error, name = request.name, "the standby has to wait");
+                    return Verdict::Absent;
+                }
+                attempt += 1;
+                tokio::time::sleep(STANDBY_DELAY).await;
+            }
+            Err(error) => return Verdict::Failed(error),
+        }
+    }
+}
+
+/// Whether the file was delivered; otherwise it is absent and may be.
+async fn attempt_get(repository: &Repository, request: &GetRequest<'_>) -> Result<bool, Error> {
+    let name: WalFileName = request.name.parse().map_err(
+        |error: pg::wal_file_name::ParseWalFileNameError| Error::NotWal {
+            name: request.name.to_owned(),
+            reason: error.to_string(),
+        },
+    )?;
+    match name {
+        WalFileName::Segment(segment) => get_segment(repository, request, segment).await,
+        WalFileName::History(timeline) => history::get(repository, request, timeline).await,
+        WalFileName::BackupHistory { .. } => {
+            let file = WalFile::BackupHistory(name.to_string());
+            get_small(repository, request, &file).await
+        }
+        // Under its own name it is what it says, for whoever asks for that.
+        WalFileName::Partial(_) => {
+            get_small(repository, request, &WalFile::Partial(name.to_string())).await
+        }
+    }
+}
+
+async fn get_segment(
+    repository: &Repository,
+    request: &GetRequest<'_>,
+    name: SegmentName,
+) -> Result<bool, Error> {
+    let size = request.route.segment_size();
+    let segment = name.segment(size).map_err(|error| Error::NotWal {
+        name: request.name.to_owned(),
+        reason: error.to_string(),
+    })?;
+    let on_path = request.route.timelines().any(|timeline| timeline == segment.timeline);
+    if request.route.target().is_some() && !on_path {
+        let path = request.route.describe();
+        return Err(Error::OffPath { name: request.name.to_owned(), path });
+    }
+    let file = WalFile::Segment(segment, size);
+    match wal_object::get(repository, request.lineage.id, &file).await {
+        Ok((_, content)) => {
+            let (_, header) = content::check_segment(name, &content, request.lineage)?;
+            if header.segment_size != size {
+                let reason = format!("expected segments of {size}, seen {}", header.segment_size);
+                return Err(Error::Misnamed { name: request.name.to_owned(), reason });
+            }
+            deliver::deliver(request.destination, &content)?;
+            Ok(true)
+        }
+        Err(error) if is_absent(&error) => absent_segment(repository, request, segment).await,
+        Err(source) => Err(Error::Unproved { name: request.name.to_owned(), source }),
+    }
+}
+
+/// Whether something stands in for the segment that no repository has, or recovery may end there.
+async fn absent_segment(
+    repository: &Repository,
+    request: &GetRequest<'_>,
+    segment: WalSegment,
+) -> Result<bool, Error> {
+    if request.allow_partial
+        && let Some(content) = partial::finalised(repository, request, segment).await?
+    {
+        deliver::deliver(request.destination, &content)?;
+        return Ok(true);
+    }
+    if request.standby {
+        return Ok(false);
+    }
+    match request.end {
+        Some(end) if segment.begin(request.route.segment_size()) < end => {
+            Err(request.hole(end.to_string()))
+        }
+        Some(_) => Ok(false),
+        None => match later(repository, request, segment).await? {
+            Some(name) => Err(request.hole(format!("segment '{name}'"))),
+            None => Ok(false),
+        },
+    }
+}
+
+/// The name of an archived segment that lies behind `segment` on the way: then `segment` is a hole,
+/// and not the end.
+async fn later(
+    repository: &Repository,
+    request: &GetRequest<'_>,
+    segment: WalSegment,
+) -> Result<Option<String>, Error> {
+    let size = request.route.segment_size();
+    let mut timelines: Vec<TimelineId> =
+        request.route.timelines().filter(|timeline| *timeline > segment.timeline).collect();
+    timelines.insert(0, segment.timeline);
+    for timeline in timelines {
+        let prefix = names::wal_prefix(request.lineage.id, timeline);
+        // A member that does not answer could have more than the others.
+        for member in repository.members() {
+            let alone = repository.only(&member.name);
+            let listed = match &alone {
+                Some(alone) => alone.list(&prefix).await,
+                None => continue,
+            };
+            let listed = listed
+                .map_err(|source| Error::Unproved { name: request.name.to_owned(), source })?;
+            let found = listed.iter().filter_map(|meta| {
+                let name = meta.key.as_str().strip_prefix(&prefix)?;
+                let seen = WalSegment::parse(name, size).ok()?;
+                (seen.number > segment.number).then(|| name.to_owned())
+            });
+            if let Some(name) = found.min() {
+                return Ok(Some(name));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// A file that is not replayed and may be absent at any time.
+async fn get_small(
+    repository: &Repository,
+    request: &GetRequest<'_>,
+    file: &WalFile,
+) -> Result<bool, Error> {
+    match wal_object::get(repository, request.lineage.id, file).await {
+        Ok((_, content)) => {
+            deliver::deliver(request.destination, &content)?;
+            Ok(true)
+        }
+        Err(error) if is_absent(&error) => Ok(false),
+        Err(source) => Err(Error::Unproved { name: request.name.to_owned(), source }),
+    }
+}

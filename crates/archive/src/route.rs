@@ -1,0 +1,80 @@
+//! Which segment files lie on the way to a timeline, as PostgreSQL chooses them.
+
+use pg::history::PathStretch;
+use pg::{SegmentSize, TimelineId, WalSegment};
+
+/// The way through the timelines that a recovery follows, and the size of its segments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    stretches: Vec<PathStretch>,
+    segment_size: SegmentSize,
+}
+
+impl Route {
+    /// The way along `stretches`, oldest first ([`pg::TimelineHistory::path`]).
+    #[must_use]
+    pub fn new(stretches: Vec<PathStretch>, segment_size: SegmentSize) -> Self {
+        Self { stretches, segment_size }
+    }
+
+    /// The segment size.
+    #[must_use]
+    pub const fn segment_size(&self) -> SegmentSize {
+        self.segment_size
+    }
+
+    /// The timelines, ascending.
+    pub fn timelines(&self) -> impl Iterator<Item = TimelineId> + '_ {
+        self.stretches.iter().map(|stretch| stretch.timeline)
+    }
+
+    /// The timeline it leads to.
+    #[must_use]
+    pub fn target(&self) -> Option<TimelineId> {
+        self.stretches.last().map(|stretch| stretch.timeline)
+    }
+
+    /// The file that holds segment `number`: the segment in which a timeline begins is taken from
+    /// that timeline, which has the bytes before its begin as well. `None` without any stretch.
+    ///
+    /// PostgreSQL: `XLogFileReadAnyTLI`, src/backend/access/transam/xlogrecovery.c.
+    #[must_use]
+    pub fn file(&self, number: u64) -> Option<WalSegment> {
+        let begin_number = |stretch: &PathStretch| stretch.begin.get() / self.segment_size.get();
+        let newest_first = self.stretches.iter().rev();
+        let stretch = newest_first.clone().find(|stretch| begin_number(stretch) <= number)?;
+        Some(WalSegment { timeline: stretch.timeline, number })
+    }
+
+    /// The timelines as a list for messages.
+    pub(crate) fn describe(&self) -> String {
+        let timelines: Vec<String> = self.timelines().map(|id| id.to_string()).collect();
+        timelines.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pg::TimelineHistory;
+
+    use super::*;
+
+    #[test]
+    fn a_timeline_begins_with_the_segment_it_branches_in() {
+        let text = b"1\t0/2500000\tx\n3\t0/4000000\ty\n";
+        let history = TimelineHistory::parse(TimelineId::new(5), text).unwrap();
+        let route = Route::new(history.path(), SegmentSize::DEFAULT);
+        let check = |number, expect: u32| {
+            let file = route.file(number).unwrap();
+            assert_eq!((file.timeline.get(), file.number), (expect, number));
+        };
+        check(0, 1);
+        check(1, 1);
+        check(2, 3); // in the middle of which 3 begins
+        check(3, 3);
+        check(4, 5); // at whose start 5 begins
+        check(1000, 5);
+        assert_eq!(route.describe(), "1, 3, 5");
+        assert_eq!(Route::new(Vec::new(), SegmentSize::DEFAULT).file(1), None);
+    }
+}
