@@ -2,7 +2,7 @@
 
 use stdx::diagnostic::{CodeInfo, Diagnostic, Exit, Retry};
 
-use crate::Key;
+use crate::{Key, prove};
 
 /// An error of a store.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +74,8 @@ pub enum Error {
 }
 
 /// The user-facing errors of this crate.
-pub const CODES: &[CodeInfo] = &[NOT_FOUND, DENIED, NO_SPACE, UNAVAILABLE, ADDRESS, RANGE];
+pub const CODES: &[CodeInfo] =
+    &[NOT_FOUND, DENIED, NO_SPACE, UNAVAILABLE, ADDRESS, RANGE, prove::NOT_HONOURED];
 
 const NOT_FOUND: CodeInfo = CodeInfo {
     code: "RF0201",

@@ -8,11 +8,9 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use store::local::{Access, LocalStore};
 use store::testing::conformance;
-use store::{Created, Error, Key, Store};
+use store::{Created, Error, Store};
 
-fn key(text: &str) -> Key {
-    Key::new(text).unwrap()
-}
+use crate::key;
 
 fn mode(path: &Path) -> u32 {
     std::fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
