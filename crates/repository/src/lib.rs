@@ -3,8 +3,11 @@
 //! The byte-level truth is `docs/repository-format.md`. Refuses to know: live servers, clouds,
 //! schedules.
 
+pub mod catalog;
 pub mod codec;
+pub mod coverage;
 pub mod error;
+pub mod gap;
 pub mod header;
 pub mod keys;
 pub mod kind;
@@ -12,13 +15,19 @@ pub mod lineage;
 pub mod names;
 pub mod object;
 pub mod pack;
+pub mod piece;
+pub mod relation_map;
 pub mod root;
 pub mod seal;
 pub mod set;
+pub mod target;
+pub mod timeline;
 pub mod tree;
 pub mod unlock;
 pub mod wal_object;
+pub mod wal_stream;
 pub mod walk;
+pub mod window;
 
 pub use codec::{Codec, Compression};
 pub use error::Error;

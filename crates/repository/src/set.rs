@@ -87,7 +87,7 @@ impl Repository {
     /// # Errors
     /// `NotFound` when no member has it; otherwise the first error that was not.
     pub async fn read(&self, kind: Kind, key: &Key) -> Result<Vec<Vec<u8>>, Error> {
-        self.from_any(|member| async move {
+        self.first_good(|member| async move {
             let bytes = member.store.get(key).await?;
             open_object(&self.keys, kind, &bytes).map_err(|error| self.explain(member, key, error))
         })
@@ -99,7 +99,7 @@ impl Repository {
     /// # Errors
     /// As [`read`](Self::read).
     pub async fn read_lead(&self, kind: Kind, key: &Key) -> Result<Vec<u8>, Error> {
-        self.from_any(|member| async move {
+        self.first_good(|member| async move {
             let size = member.store.head(key).await?.size;
             let head = member.store.get_range(key, 0..size.min(LEAD_GUESS)).await?;
             let open = OpenObject::new(&self.keys, kind, &head)
@@ -280,7 +280,7 @@ impl Repository {
         Ok(open)
     }
 
-    async fn from_any<'a, T, F, Fut>(&'a self, attempt: F) -> Result<T, Error>
+    async fn first_good<'a, T, F, Fut>(&'a self, attempt: F) -> Result<T, Error>
     where
         F: Fn(&'a Member) -> Fut,
         Fut: Future<Output = Result<T, Error>>,

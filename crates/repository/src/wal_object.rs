@@ -17,6 +17,7 @@ use crate::keys::{Digest, SetKeys};
 use crate::kind::Kind;
 use crate::names::{self, LineageId};
 use crate::object::{ObjectWriter, from_cbor, to_cbor};
+use crate::piece;
 use crate::set::{Put, Repository};
 use crate::tree::FRAME_LEN;
 
@@ -210,7 +211,8 @@ pub async fn read_info(repository: &Repository, kind: Kind, key: &Key) -> Result
     })
 }
 
-/// One WAL file, proved: its bytes are those that were stored under that name in that lineage.
+/// One WAL file, proved: its bytes are those that were stored under that name in that lineage. A
+/// segment that is not there as a whole is put together from its pieces (see [`piece::assemble`]).
 ///
 /// # Errors
 /// `NotFound` when no member has it; damage; an error of a store.
@@ -223,7 +225,13 @@ pub async fn get(
     let key = file
         .key(lineage)
         .ok_or_else(|| Error::Limit { what: "a WAL file's name", reason: format!("'{name}'") })?;
-    let frames = repository.read(file.kind(), &key).await?;
+    let frames = match (repository.read(file.kind(), &key).await, file) {
+        (Err(Error::Store(absent @ store::Error::NotFound { .. })), WalFile::Segment(segment, size)) => {
+            let joined = piece::assemble(repository, lineage, *segment, *size).await?;
+            return joined.ok_or(Error::Store(absent));
+        }
+        (read, _) => read?,
+    };
     let assembled = assemble(repository.keys(), &frames).and_then(|(info, content)| {
         if info.lineage == lineage && info.name == name {
             Ok((info, content))
