@@ -75,8 +75,8 @@ pub async fn backups(repository: &Repository, lineage: LineageId) -> Result<Cata
             Err(error) => catalog.problems.push(Problem { key, error }),
         }
     }
-    catalog.backups.sort_by(|a, b| {
-        (a.timeline, a.stop, &a.label).cmp(&(b.timeline, b.stop, &b.label))
-    });
+    catalog
+        .backups
+        .sort_by(|a, b| (a.timeline, a.stop, &a.label).cmp(&(b.timeline, b.stop, &b.label)));
     Ok(catalog)
 }

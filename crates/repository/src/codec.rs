@@ -95,7 +95,10 @@ impl Compression {
             Self::Lz4 => {
                 let room = lz4_flex::block::get_maximum_output_size(input.len());
                 output.resize(start + room, 0);
-                match lz4_flex::block::compress_into(input, output.get_mut(start..).unwrap_or_default()) {
+                match lz4_flex::block::compress_into(
+                    input,
+                    output.get_mut(start..).unwrap_or_default(),
+                ) {
                     Ok(len) => {
                         output.truncate(start + len);
                         Some(Codec::Lz4)
@@ -146,7 +149,9 @@ mod tests {
         let mut noise = vec![0; 10_000];
         stdx::id::fill_random(&mut noise);
         for input in [&text[..], &noise, b"", b"x"] {
-            for how in [Compression::None, Compression::Zstd(1), Compression::Zstd(3), Compression::Lz4] {
+            for how in
+                [Compression::None, Compression::Zstd(1), Compression::Zstd(3), Compression::Lz4]
+            {
                 let mut packed = b"kept".to_vec();
                 let codec = how.compress(input, &mut packed);
                 assert!(packed.len() - 4 <= input.len());

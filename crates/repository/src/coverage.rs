@@ -88,7 +88,9 @@ impl Coverage {
                 }
             }
         }
-        if let Some(number) = begun.last().filter(|begun| present.last().is_none_or(|last| *begun > last)) {
+        if let Some(number) =
+            begun.last().filter(|begun| present.last().is_none_or(|last| *begun > last))
+        {
             present.insert(*number);
         }
         Ok(Self { path: path.clone(), size, runs: runs(&present) })
@@ -207,7 +209,8 @@ mod tests {
         assert_eq!(coverage.contiguous_to(3), Some(5));
         assert_eq!(coverage.contiguous_to(6), None);
         assert_eq!(coverage.last().unwrap().number, 10);
-        let from = |number| coverage.hole_from(number).map(|hole| (hole.first.number, hole.last.number));
+        let from =
+            |number| coverage.hole_from(number).map(|hole| (hole.first.number, hole.last.number));
         assert_eq!(from(3), Some((6, 7)));
         assert_eq!(from(7), Some((7, 7)));
         assert_eq!(from(1), Some((1, 2)));

@@ -78,7 +78,9 @@ pub enum Error {
         seen: String,
     },
     /// Something with that name is there with other content.
-    #[error("'{key}' is in the repository already with another content: expected {expected}, seen {seen}")]
+    #[error(
+        "'{key}' is in the repository already with another content: expected {expected}, seen {seen}"
+    )]
     Conflict {
         /// The object.
         key: String,
@@ -199,7 +201,9 @@ impl Diagnostic for Error {
             Self::Unreachable { nearest, .. } => {
                 let mut hints: Vec<String> =
                     nearest.iter().map(|target| format!("nearest reachable: {target}")).collect();
-                hints.push("`rollforward window CLUSTER` shows everything that can be reached".into());
+                hints.push(
+                    "`rollforward window CLUSTER` shows everything that can be reached".into(),
+                );
                 return hints;
             }
             Self::Damaged { .. } | Self::WalDamaged { .. } => {
@@ -218,13 +222,19 @@ impl Diagnostic for Error {
             Self::RepositoryExists { .. } => {
                 "to use it, fetch its configuration with `rollforward init --from-repository URL`"
             }
-            Self::Conflict { .. } => "two writers use this name: find the second one before going on",
-            Self::NoCluster { .. } => "`rollforward init` registers a cluster; names are in rollforward.toml",
+            Self::Conflict { .. } => {
+                "two writers use this name: find the second one before going on"
+            }
+            Self::NoCluster { .. } => {
+                "`rollforward init` registers a cluster; names are in rollforward.toml"
+            }
             Self::NoBackup { .. } => "`rollforward backups CLUSTER` lists what there is",
             Self::WalMissing { .. } => {
                 "see `rollforward wal status CLUSTER` for gaps; if the server still has the segment, archiving it heals the gap"
             }
-            Self::Limit { .. } => "this is a bug or a cluster of a size never seen: please report it",
+            Self::Limit { .. } => {
+                "this is a bug or a cluster of a size never seen: please report it"
+            }
         };
         vec![hint.into()]
     }

@@ -92,7 +92,10 @@ impl Header {
     /// [`HeaderError::Damaged`] for anything else that does not fit.
     pub fn decode(object: &[u8]) -> Result<Self, HeaderError> {
         let bytes: &[u8; HEADER_LEN] = object.first_chunk().ok_or_else(|| {
-            HeaderError::Damaged(format!("expected {HEADER_LEN} bytes of header, seen {}", object.len()))
+            HeaderError::Damaged(format!(
+                "expected {HEADER_LEN} bytes of header, seen {}",
+                object.len()
+            ))
         })?;
         let mut fields = Fields(bytes);
         if fields.take::<8>() != MAGIC {
@@ -110,8 +113,7 @@ impl Header {
             return Err(HeaderError::Damaged("format version 0".into()));
         }
         let [kind, lead_codec] = fields.take();
-        let [required, optional, epoch] =
-            [(); 3].map(|()| u32::from_le_bytes(fields.take()));
+        let [required, optional, epoch] = [(); 3].map(|()| u32::from_le_bytes(fields.take()));
         let unknown = required & !REQUIRED_FEATURES_KNOWN;
         if unknown != 0 {
             return Err(HeaderError::Newer(format!("required feature bits {unknown:#010x}")));

@@ -7,7 +7,7 @@ use stdx::Id;
 use crate::header::Header;
 use crate::kind::Kind;
 use crate::object::ObjectError;
-use crate::seal::{Secret, Sealer, object_key};
+use crate::seal::{Sealer, Secret, object_key};
 
 /// The keys of a set, open. Made by [`crate::unlock`]; cheap to share behind an `Arc`.
 #[derive(Debug)]
@@ -81,7 +81,10 @@ impl SetKeys {
     /// Without an epoch, or with epoch 0: that number means "not encrypted".
     #[must_use]
     pub fn encrypted(set: Id, root: &Secret, epochs: BTreeMap<u32, Secret>) -> Self {
-        assert!(!epochs.is_empty() && !epochs.contains_key(&0), "an encrypted set has epochs from 1");
+        assert!(
+            !epochs.is_empty() && !epochs.contains_key(&0),
+            "an encrypted set has epochs from 1"
+        );
         let digest_key = root.derive(set.as_bytes(), &[b"rollforward v1 digest"]);
         Self { set, epochs, digest_key }
     }
@@ -132,8 +135,16 @@ impl SetKeys {
             }
             None => (0, None, [0; 16]),
         };
-        let header =
-            Header { kind, required: 0, optional: 0, epoch, set: self.set, salt, key_check, lead: None };
+        let header = Header {
+            kind,
+            required: 0,
+            optional: 0,
+            epoch,
+            set: self.set,
+            salt,
+            key_check,
+            lead: None,
+        };
         let sealer = Sealer::new(&header, key.as_ref());
         (header, sealer)
     }
@@ -146,9 +157,12 @@ impl SetKeys {
         if header.epoch == 0 {
             // An attacker who can write could otherwise put a plain object where a sealed one is
             // expected: an encrypted set accepts only the kinds that are always in the clear.
-            let always_clear = matches!(header.kind, Kind::Descriptor | Kind::KeySlot | Kind::KeyEpoch);
+            let always_clear =
+                matches!(header.kind, Kind::Descriptor | Kind::KeySlot | Kind::KeyEpoch);
             if self.is_encrypted() && !always_clear {
-                return Err(ObjectError::Damaged("it is not sealed, but this set is encrypted".into()));
+                return Err(ObjectError::Damaged(
+                    "it is not sealed, but this set is encrypted".into(),
+                ));
             }
             return Ok(Sealer::new(header, None));
         }

@@ -236,7 +236,11 @@ pub async fn add_writer(
 ///
 /// # Errors
 /// `NotFound`; damage; an error of a store.
-pub async fn read_writer(repository: &Repository, lineage: LineageId, id: Id) -> Result<Writer, Error> {
+pub async fn read_writer(
+    repository: &Repository,
+    lineage: LineageId,
+    id: Id,
+) -> Result<Writer, Error> {
     let wire: WriterWire = read_one(repository, Kind::Writer, &names::writer(lineage, id)).await?;
     Ok(Writer {
         id: Id::from_bytes(wire.id),
@@ -267,7 +271,11 @@ pub async fn state(repository: &Repository, lineage: LineageId) -> Result<Option
 ///
 /// # Errors
 /// [`Error::Conflict`] when another process did so first: read the state again.
-pub async fn advance(repository: &Repository, lineage: LineageId, state: &State) -> Result<(), Error> {
+pub async fn advance(
+    repository: &Repository,
+    lineage: LineageId,
+    state: &State,
+) -> Result<(), Error> {
     let key = names::state(lineage, state.number);
     let wire = StateWire {
         number: state.number,

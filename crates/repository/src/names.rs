@@ -62,7 +62,11 @@ impl FromStr for Label {
         let fits = !text.is_empty()
             && text.len() <= 64
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        if fits { Ok(Self(text.into())) } else { Err(ParseLabelError(text.chars().take(64).collect())) }
+        if fits {
+            Ok(Self(text.into()))
+        } else {
+            Err(ParseLabelError(text.chars().take(64).collect()))
+        }
     }
 }
 
@@ -241,7 +245,8 @@ pub fn conflicts(lineage: LineageId) -> String {
 /// One conflicting file; `digest` is that of its content, so the same one is stored once.
 #[must_use]
 pub fn conflict(lineage: LineageId, name: &str, digest: &crate::Digest) -> Option<Key> {
-    Key::new(format!("{}{name}/{}", conflicts(lineage), Id::from_bytes(first16(digest.as_bytes())))).ok()
+    Key::new(format!("{}{name}/{}", conflicts(lineage), Id::from_bytes(first16(digest.as_bytes()))))
+        .ok()
 }
 
 /// Prefix of the pieces of segments on a timeline.

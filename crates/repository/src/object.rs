@@ -253,9 +253,7 @@ impl OpenObject {
     /// [`ObjectError::Damaged`] when it does not authenticate or expand.
     pub fn open_frame(&self, shape: FrameShape, sealed: &[u8]) -> Result<Vec<u8>, ObjectError> {
         let mut raw = Vec::new();
-        self.sealer
-            .open(shape, sealed, &mut Vec::new(), &mut raw)
-            .map_err(ObjectError::Damaged)?;
+        self.sealer.open(shape, sealed, &mut Vec::new(), &mut raw).map_err(ObjectError::Damaged)?;
         Ok(raw)
     }
 
@@ -321,7 +319,8 @@ fn places(index: &Index, trailer: Trailer) -> Result<Vec<FramePlace>, TailError>
         let codec = Codec::from_byte(entry.codec).ok_or_else(|| {
             TailError::Object(ObjectError::Newer(format!("codec {}", entry.codec)))
         })?;
-        let shape = FrameShape { number: number as u64, last: false, codec, raw_len: entry.raw_len };
+        let shape =
+            FrameShape { number: number as u64, last: false, codec, raw_len: entry.raw_len };
         let at = FrameAt { offset, sealed_len: entry.sealed_len, shape };
         places.push(FramePlace { at, page_digests: entry.page_digests.clone() });
         offset += u64::from(entry.sealed_len);
@@ -347,10 +346,15 @@ impl Trailer {
         let (body, magic) = bytes.split_at(TRAILER_LEN - 4);
         let (fields, crc) = body.split_at(TRAILER_LEN - 8);
         if magic != TRAILER_MAGIC || crc32c(fields).to_le_bytes() != crc {
-            return Err(TailError::damaged("it does not end with our trailer: truncated or damaged"));
+            return Err(TailError::damaged(
+                "it does not end with our trailer: truncated or damaged",
+            ));
         }
         let word = |at: usize| {
-            fields.get(at..at + 4).and_then(|word| word.first_chunk()).map_or(0, |w| u32::from_le_bytes(*w))
+            fields
+                .get(at..at + 4)
+                .and_then(|word| word.first_chunk())
+                .map_or(0, |w| u32::from_le_bytes(*w))
         };
         let codec_byte = fields.get(20).copied().unwrap_or_default();
         let codec = Codec::from_byte(codec_byte)

@@ -76,7 +76,11 @@ impl PackWriter {
     ///
     /// # Errors
     /// When a member's upload fails; the pack is then lost.
-    pub async fn append(&mut self, frame: &SealedFrame, page_digests: Vec<u8>) -> Result<FrameAt, Error> {
+    pub async fn append(
+        &mut self,
+        frame: &SealedFrame,
+        page_digests: Vec<u8>,
+    ) -> Result<FrameAt, Error> {
         let at = self.object.push(frame, page_digests);
         self.part.extend_from_slice(&frame.bytes);
         if self.part.len() >= PART_LEN {
@@ -211,7 +215,12 @@ impl<'r> TreeWriter<'r> {
         self.add_child(0, first, node).await
     }
 
-    async fn add_child(&mut self, level: usize, first: Vec<u8>, node: NodeRef) -> Result<(), Error> {
+    async fn add_child(
+        &mut self,
+        level: usize,
+        first: Vec<u8>,
+        node: NodeRef,
+    ) -> Result<(), Error> {
         let (mut level, mut first, mut node) = (level, first, node);
         loop {
             if self.levels.len() <= level {
@@ -229,7 +238,11 @@ impl<'r> TreeWriter<'r> {
         }
     }
 
-    async fn close_level(&mut self, level: usize, children: Vec<(Vec<u8>, NodeRef)>) -> Result<(), Error> {
+    async fn close_level(
+        &mut self,
+        level: usize,
+        children: Vec<(Vec<u8>, NodeRef)>,
+    ) -> Result<(), Error> {
         let first = children.first().map(|(first, _)| first.clone()).unwrap_or_default();
         let node = self.put(&Page::Children(children)).await?;
         self.add_child(level + 1, first, node).await

@@ -135,13 +135,16 @@ pub async fn held(
             ranges.entry(range.segment.number).or_default().push(range);
         }
     }
-    Ok(ranges.into_values().filter_map(|mut ranges| {
-        ranges.sort_unstable();
-        let segment = ranges.first()?.segment;
-        let (len, broken) = join(&ranges);
-        let complete = u64::from(len) == size.get();
-        (len > 0).then_some(Held { segment, len, complete, broken })
-    }).collect())
+    Ok(ranges
+        .into_values()
+        .filter_map(|mut ranges| {
+            ranges.sort_unstable();
+            let segment = ranges.first()?.segment;
+            let (len, broken) = join(&ranges);
+            let complete = u64::from(len) == size.get();
+            (len > 0).then_some(Held { segment, len, complete, broken })
+        })
+        .collect())
 }
 
 /// The segment that pieces make up, all proved and joined; `None` when there are none of its
@@ -173,8 +176,7 @@ pub async fn assemble(
     let mut info = None;
     for (range, key) in &found {
         let (wire, content) = read(repository, key).await?;
-        check(&wire, lineage, *range, size)
-            .map_err(|reason| damaged(repository, key, reason))?;
+        check(&wire, lineage, *range, size).map_err(|reason| damaged(repository, key, reason))?;
         overlay(&mut whole, *range, &content).map_err(|at| Error::Conflict {
             key: key.to_string(),
             expected: "the bytes of the pieces before it".into(),

@@ -259,7 +259,11 @@ pub async fn read_summary(
 ///
 /// # Errors
 /// As [`read_summary`].
-pub async fn read(repository: &Repository, lineage: LineageId, label: &Label) -> Result<Root, Error> {
+pub async fn read(
+    repository: &Repository,
+    lineage: LineageId,
+    label: &Label,
+) -> Result<Root, Error> {
     let key = names::backup(lineage, label);
     let frames = repository.read(Kind::BackupRoot, &key).await?;
     let root = decode(&frames).map_err(|why| damaged(repository, &key, why))?;

@@ -174,7 +174,9 @@ impl Sealer {
     ) -> Result<(), String> {
         let FrameShape { number, last, codec, raw_len } = frame;
         if raw_len as usize > FRAME_RAW_LEN_MAX {
-            return Err(format!("frame {number} claims {raw_len} bytes, the limit is {FRAME_RAW_LEN_MAX}"));
+            return Err(format!(
+                "frame {number} claims {raw_len} bytes, the limit is {FRAME_RAW_LEN_MAX}"
+            ));
         }
         let associated = self.associated_for(number, codec, last, raw_len);
         let plain = match &self.key {
@@ -198,7 +200,13 @@ impl Sealer {
         codec.expand(plain, raw_len as usize, raw).map_err(|why| format!("frame {number}: {why}"))
     }
 
-    fn associated_for(&self, number: u64, codec: Codec, last: bool, raw_len: u32) -> [u8; ASSOCIATED_LEN] {
+    fn associated_for(
+        &self,
+        number: u64,
+        codec: Codec,
+        last: bool,
+        raw_len: u32,
+    ) -> [u8; ASSOCIATED_LEN] {
         let mut associated = self.associated;
         associated[63..71].copy_from_slice(&number.to_le_bytes());
         associated[71] = codec as u8;
@@ -222,7 +230,12 @@ pub struct FrameShape {
 }
 
 /// Object key and key check of a header, from the data key of its epoch.
-pub(crate) fn object_key(data_key: &Secret, kind: Kind, set: Id, salt: &[u8; 32]) -> ([u8; 32], [u8; 16]) {
+pub(crate) fn object_key(
+    data_key: &Secret,
+    kind: Kind,
+    set: Id,
+    salt: &[u8; 32],
+) -> ([u8; 32], [u8; 16]) {
     let mut okm: [u8; 48] =
         data_key.derive(salt, &[b"rollforward v1 object", set.as_bytes(), &[kind as u8]]);
     let mut key = [0; 32];

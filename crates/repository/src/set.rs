@@ -78,7 +78,8 @@ impl Repository {
     /// Addresses for messages, without secrets.
     #[must_use]
     pub fn address(&self) -> String {
-        let addresses: Vec<&str> = self.members.iter().map(|member| member.store.address()).collect();
+        let addresses: Vec<&str> =
+            self.members.iter().map(|member| member.store.address()).collect();
         addresses.join("', '")
     }
 
@@ -104,7 +105,8 @@ impl Repository {
             let head = member.store.get_range(key, 0..size.min(LEAD_GUESS)).await?;
             let open = OpenObject::new(&self.keys, kind, &head)
                 .map_err(|error| self.explain(member, key, error))?;
-            let need = open.header.lead.map_or(0, |lead| u64::from(lead.sealed_len)) + HEADER_LEN as u64;
+            let need =
+                open.header.lead.map_or(0, |lead| u64::from(lead.sealed_len)) + HEADER_LEN as u64;
             let head = if need <= head.len() as u64 {
                 head
             } else {
@@ -273,10 +275,7 @@ impl Repository {
         let open = OpenObject::new(&self.keys, kind, &head)
             .map_err(|error| self.explain(member, key, error))?;
         let open = Arc::new(open);
-        self.packs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(pack, Arc::clone(&open));
+        self.packs.lock().unwrap_or_else(PoisonError::into_inner).insert(pack, Arc::clone(&open));
         Ok(open)
     }
 

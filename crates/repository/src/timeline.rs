@@ -159,7 +159,8 @@ mod tests {
     #[test]
     fn says_why_a_backup_is_not_on_the_path() {
         let path = path(3, "1\t0/2500000\ta\n");
-        let off = |timeline, lsn: &str| path.reason_off(TimelineId::new(timeline), lsn.parse().unwrap());
+        let off =
+            |timeline, lsn: &str| path.reason_off(TimelineId::new(timeline), lsn.parse().unwrap());
         assert_eq!(off(1, "0/2500000"), None);
         assert_eq!(off(3, "0/3000000"), None);
         assert_eq!(

@@ -291,7 +291,13 @@ impl NodeRefWire {
     }
 }
 
-fn frame_at(number: u64, offset: u64, sealed_len: u32, codec: u8, raw_len: u32) -> Result<FrameAt, String> {
+fn frame_at(
+    number: u64,
+    offset: u64,
+    sealed_len: u32,
+    codec: u8,
+    raw_len: u32,
+) -> Result<FrameAt, String> {
     let codec = Codec::from_byte(codec).ok_or_else(|| format!("unknown codec {codec}"))?;
     offset
         .checked_add(u64::from(sealed_len))
@@ -332,7 +338,8 @@ impl Leaf {
         let mut frames = Vec::with_capacity(wire.frames.len());
         for frame in &wire.frames {
             let pack = wire.packs.get(frame.pack as usize);
-            let pack = pack.ok_or_else(|| format!("frame of pack {} of {}", frame.pack, wire.packs.len()))?;
+            let pack = pack
+                .ok_or_else(|| format!("frame of pack {} of {}", frame.pack, wire.packs.len()))?;
             let FrameWire { number, offset, sealed_len, codec, raw_len, .. } = *frame;
             let at = frame_at(number, offset, sealed_len, codec, raw_len)?;
             frames.push((PackId(Id::from_bytes(pack.0)), at));
@@ -340,10 +347,14 @@ impl Leaf {
         let mut next = None;
         for extent in &wire.extents {
             let frame = frames.get(extent.frame as usize);
-            let (_, at) = frame.ok_or_else(|| format!("extent in frame {} of {}", extent.frame, frames.len()))?;
+            let (_, at) = frame
+                .ok_or_else(|| format!("extent in frame {} of {}", extent.frame, frames.len()))?;
             let end = (u64::from(extent.slot) + u64::from(extent.count)) * u64::from(wire.unit);
             if end > u64::from(at.shape.raw_len) {
-                return Err(format!("extent ends at byte {end} of a frame of {}", at.shape.raw_len));
+                return Err(format!(
+                    "extent ends at byte {end} of a frame of {}",
+                    at.shape.raw_len
+                ));
             }
             if next.is_some_and(|next| next != extent.first) {
                 return Err(format!("extents leave a hole before unit {}", extent.first));
@@ -439,7 +450,11 @@ impl Entry {
             (None, Some(leaf), None) => {
                 let leaf = Leaf::from_wire(leaf)?;
                 if leaf.span() != (0, wire.size) {
-                    return Err(format!("a leaf of {:?} in a file of {} bytes", leaf.span(), wire.size));
+                    return Err(format!(
+                        "a leaf of {:?} in a file of {} bytes",
+                        leaf.span(),
+                        wire.size
+                    ));
                 }
                 Content::Leaf(leaf)
             }
@@ -465,7 +480,11 @@ fn check_path(path: &[u8]) -> Result<(), String> {
     let good = !path.is_empty()
         && !path.contains(&0)
         && path.split(|byte| *byte == b'/').all(|part| !matches!(part, b"" | b"." | b".."));
-    if good { Ok(()) } else { Err(format!("'{}' is not a relative path", String::from_utf8_lossy(path))) }
+    if good {
+        Ok(())
+    } else {
+        Err(format!("'{}' is not a relative path", String::from_utf8_lossy(path)))
+    }
 }
 
 impl Node for Page {
@@ -480,7 +499,10 @@ impl Node for Page {
                 children: Some(
                     children
                         .iter()
-                        .map(|(first, page)| ChildPageWire { first: first.clone(), page: page.into() })
+                        .map(|(first, page)| ChildPageWire {
+                            first: first.clone(),
+                            page: page.into(),
+                        })
                         .collect(),
                 ),
             },

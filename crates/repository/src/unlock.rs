@@ -287,8 +287,7 @@ pub async fn describe(store: &Arc<dyn Store>) -> Result<Descriptor, Error> {
         other => other?,
     };
     let (set, frame) = clear_frame(store, Kind::Descriptor, &key, &bytes)?;
-    let wire: DescriptorWire =
-        from_cbor(&frame).map_err(|why| damaged(store, &key, why))?;
+    let wire: DescriptorWire = from_cbor(&frame).map_err(|why| damaged(store, &key, why))?;
     if wire.encryption > 1 {
         let reason = format!("encryption method {}", wire.encryption);
         return Err(Error::Newer { key: key.to_string(), reason });
@@ -375,7 +374,11 @@ pub async fn add_slot(
 ///
 /// # Errors
 /// [`Error::NoSlotOpens`], or an error of the store.
-pub async fn add_epoch(members: &[Member], unlock: &Unlock, created: Timestamp) -> Result<u32, Error> {
+pub async fn add_epoch(
+    members: &[Member],
+    unlock: &Unlock,
+    created: Timestamp,
+) -> Result<u32, Error> {
     let first = members.first().ok_or_else(|| Error::NoRepository { store: String::new() })?;
     let set = describe(&first.store).await?.set;
     let (root, keys) = open_keys(&first.store, set, Some(unlock)).await?;
@@ -397,7 +400,9 @@ pub async fn join_member(
 ) -> Result<(), Error> {
     let descriptor = describe(existing).await?;
     if !descriptor.encrypted {
-        return NewSet { set: descriptor.set, root: None, data: None }.create_member(store, new).await;
+        return NewSet { set: descriptor.set, root: None, data: None }
+            .create_member(store, new)
+            .await;
     }
     let root = open_root(existing, descriptor.set, present).await?;
     let epochs = epoch_objects(existing).await?;
@@ -441,7 +446,11 @@ async fn open_keys(
     Ok((root, keys))
 }
 
-async fn open_root(store: &Arc<dyn Store>, set: Id, unlock: Option<&Unlock>) -> Result<Secret, Error> {
+async fn open_root(
+    store: &Arc<dyn Store>,
+    set: Id,
+    unlock: Option<&Unlock>,
+) -> Result<Secret, Error> {
     let no_slot = |secret: String| Error::NoSlotOpens { store: store.address().into(), secret };
     let unlock = unlock.ok_or_else(|| no_slot("no key at all".into()))?;
     for (key, wire) in slot_wires(store).await? {
@@ -449,7 +458,9 @@ async fn open_root(store: &Arc<dyn Store>, set: Id, unlock: Option<&Unlock>) -> 
             continue;
         }
         let Some(wrapping) = slot_wrapping(unlock, set, &wire.salt, wire.argon) else { continue };
-        if let Some(root) = unwrap_key(&wrapping, &slot_binding(set, &key, wire.method), &wire.wrapped) {
+        if let Some(root) =
+            unwrap_key(&wrapping, &slot_binding(set, &key, wire.method), &wire.wrapped)
+        {
             return Ok(root);
         }
     }
@@ -525,7 +536,12 @@ async fn put_epoch(
 }
 
 /// The key that wraps the root key in a slot; `None` for a cost outside the limits.
-fn slot_wrapping(unlock: &Unlock, set: Id, salt: &[u8; 32], argon: Option<ArgonCost>) -> Option<Secret> {
+fn slot_wrapping(
+    unlock: &Unlock,
+    set: Id,
+    salt: &[u8; 32],
+    argon: Option<ArgonCost>,
+) -> Option<Secret> {
     let info: [&[u8]; 2] = [b"rollforward v1 slot", set.as_bytes()];
     match unlock {
         Unlock::KeyFile { secret, .. } | Unlock::RecoveryCode(secret) => {
@@ -537,7 +553,8 @@ fn slot_wrapping(unlock: &Unlock, set: Id, salt: &[u8; 32], argon: Option<ArgonC
                 return None;
             }
             let params = argon2::Params::new(memory_kib, passes, lanes, Some(32)).ok()?;
-            let argon = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
+            let argon =
+                argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
             let mut stretched = [0; 32];
             argon.hash_password_into(text.as_bytes(), salt, &mut stretched).ok()?;
             Some(Secret::from_bytes(Secret::from_bytes(stretched).derive(salt, &info)))
@@ -575,7 +592,8 @@ fn unwrap_key(wrapping: &Secret, binding: &[u8], wrapped: &[u8]) -> Option<Secre
     let unbound = UnboundKey::new(&AES_256_GCM, wrapping.expose()).ok()?;
     let mut bytes = zeroize::Zeroizing::new(wrapped.to_vec());
     let nonce = Nonce::assume_unique_for_key([0; 12]);
-    let key = LessSafeKey::new(unbound).open_in_place(nonce, Aad::from(binding), &mut bytes).ok()?;
+    let key =
+        LessSafeKey::new(unbound).open_in_place(nonce, Aad::from(binding), &mut bytes).ok()?;
     <[u8; 32]>::try_from(&*key).ok().map(Secret::from_bytes)
 }
 

@@ -154,8 +154,7 @@ pub async fn put(
     threads: usize,
 ) -> Result<WalPut, Error> {
     let name = file.name();
-    let bad_name =
-        || Error::Limit { what: "a WAL file's name", reason: format!("'{name}'") };
+    let bad_name = || Error::Limit { what: "a WAL file's name", reason: format!("'{name}'") };
     let key = file.key(provenance.lineage).ok_or_else(bad_name)?;
     let info = WalInfo {
         lineage: provenance.lineage,
@@ -173,7 +172,8 @@ pub async fn put(
     match differing(repository, file.kind(), &key, &info).await? {
         None => Ok(WalPut::AlreadyThere),
         Some(there) => {
-            let kept = names::conflict(provenance.lineage, &name, &info.digest).ok_or_else(bad_name)?;
+            let kept =
+                names::conflict(provenance.lineage, &name, &info.digest).ok_or_else(bad_name)?;
             let parts = seal(repository.keys(), Kind::WalConflict, &info, content, how, threads);
             repository.create_sealed(&kept, parts).await?;
             Ok(WalPut::Conflict { there: Box::new(there), kept })
@@ -226,7 +226,10 @@ pub async fn get(
         .key(lineage)
         .ok_or_else(|| Error::Limit { what: "a WAL file's name", reason: format!("'{name}'") })?;
     let frames = match (repository.read(file.kind(), &key).await, file) {
-        (Err(Error::Store(absent @ store::Error::NotFound { .. })), WalFile::Segment(segment, size)) => {
+        (
+            Err(Error::Store(absent @ store::Error::NotFound { .. })),
+            WalFile::Segment(segment, size),
+        ) => {
             let joined = piece::assemble(repository, lineage, *segment, *size).await?;
             return joined.ok_or(Error::Store(absent));
         }
@@ -255,7 +258,12 @@ pub fn assemble(keys: &SetKeys, frames: &[Vec<u8>]) -> Result<(WalInfo, Vec<u8>)
     let (info, _) = decode_info(lead)?;
     let content = rest.concat();
     if content.len() as u64 != info.len {
-        return Err(format!("expected {} bytes of '{}', seen {}", info.len, info.name, content.len()));
+        return Err(format!(
+            "expected {} bytes of '{}', seen {}",
+            info.len,
+            info.name,
+            content.len()
+        ));
     }
     if keys.digest(&content) != info.digest {
         return Err(format!("the content of '{}' is not what its digest says", info.name));

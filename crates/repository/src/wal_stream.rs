@@ -206,7 +206,10 @@ impl WalStream {
         self.current = None;
         let size = self.coverage.size();
         let ahead_max = usize::try_from(AHEAD_BYTES_MAX / size.get()).unwrap_or(1).clamp(1, 4);
-        while self.ahead.len() < ahead_max && self.next <= self.limit && self.coverage.has(self.next) {
+        while self.ahead.len() < ahead_max
+            && self.next <= self.limit
+            && self.coverage.has(self.next)
+        {
             let segment = self.coverage.path().segment(self.next, size);
             self.ahead.push_back((segment, self.start_fetch(segment, size)));
             self.next += 1;

@@ -124,9 +124,8 @@ impl Window {
         let size = coverage.size();
         let last = coverage.contiguous_to(backup.redo.get() / size.get());
         let until = last.map(|last| coverage.path().segment(last, size).end(size));
-        let until = until.filter(|until| {
-            backup.stop <= *until && backup.segment_size == size.get()
-        });
+        let until =
+            until.filter(|until| backup.stop <= *until && backup.segment_size == size.get());
         let Some(until) = until else { return self.unusable.push(backup) };
         match self.spans.last_mut() {
             Some(span) if span.until == until => span.backups.push(backup),

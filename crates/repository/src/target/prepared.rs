@@ -13,7 +13,10 @@ const FOLDER: &[u8] = b"pg_twophase/";
 
 /// The transactions whose state files are in the backup. Reads only the pages of the tree that can
 /// hold them.
-pub(super) async fn in_backup(repository: &Repository, backup: &Summary) -> Result<Vec<Xid>, Error> {
+pub(super) async fn in_backup(
+    repository: &Repository,
+    backup: &Summary,
+) -> Result<Vec<Xid>, Error> {
     let mut pending: Vec<NodeRef> = vec![backup.tree];
     let mut found = Vec::new();
     while let Some(node) = pending.pop() {

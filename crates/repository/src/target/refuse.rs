@@ -33,9 +33,11 @@ pub(super) async fn hole(search: &Search<'_>, backup: &Summary, hole: Hole) -> E
 /// No WAL is there at `lsn`.
 pub(super) async fn absent(search: &Search<'_>, lsn: Lsn) -> Error {
     let number = search.number(lsn);
-    let hole = search.coverage.holes().into_iter().find(|hole| {
-        (hole.first.number..=hole.last.number).contains(&number)
-    });
+    let hole = search
+        .coverage
+        .holes()
+        .into_iter()
+        .find(|hole| (hole.first.number..=hole.last.number).contains(&number));
     if let Some(hole) = hole {
         let before = search.backups.iter().find(|backup| backup.stop <= hole.begin());
         let mut nearest = Vec::new();

@@ -129,7 +129,11 @@ impl Wal<'_> {
 
     /// The first commit at or behind `from`, if there is one before the segment of number `limit`
     /// ends.
-    pub(crate) async fn first_commit(&self, from: Lsn, limit: u64) -> Result<Option<Commit>, Error> {
+    pub(crate) async fn first_commit(
+        &self,
+        from: Lsn,
+        limit: u64,
+    ) -> Result<Option<Commit>, Error> {
         let mut seen = Seen::default();
         let mut stream = self.stream(from, limit).await?;
         stream
@@ -147,7 +151,11 @@ impl Wal<'_> {
     }
 
     /// The checkpoint from which a backup's replay begins, if it comes before `stop`.
-    pub(super) async fn checkpoint(&self, redo: Lsn, stop: Lsn) -> Result<Option<Checkpoint>, Error> {
+    pub(super) async fn checkpoint(
+        &self,
+        redo: Lsn,
+        stop: Lsn,
+    ) -> Result<Option<Checkpoint>, Error> {
         let limit = stop.get() / self.coverage.size().get();
         let mut stream = self.stream(redo, limit).await?;
         let mut found = None;

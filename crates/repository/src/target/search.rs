@@ -155,7 +155,8 @@ impl Search<'_> {
     /// Whether all WAL from the backup's redo up to `end` is there.
     fn covered(&self, backup: &Summary, end: Lsn) -> bool {
         let last = self.coverage.contiguous_to(self.number(backup.redo));
-        backup.segment_size == self.size().get() && last.is_some_and(|last| last >= self.ending(end))
+        backup.segment_size == self.size().get()
+            && last.is_some_and(|last| last >= self.ending(end))
     }
 
     async fn latest(&self) -> Result<Found, Error> {
@@ -202,12 +203,13 @@ impl Search<'_> {
         }
         // From here and not from a backup on: which record it is does not depend on that.
         let mut seen = Seen::default();
-        let scanned =
-            self.wal().scan(lsn, EVERYWHERE, &Rule::From(lsn), false, &mut seen).await?;
+        let scanned = self.wal().scan(lsn, EVERYWHERE, &Rule::From(lsn), false, &mut seen).await?;
         let hit = match scanned {
             Scanned::Hit(hit) => hit,
             Scanned::None => return Err(refuse::absent(self, lsn).await),
-            Scanned::End(StreamEnd { at, .. }) => return Err(refuse::absent(self, at.max(lsn)).await),
+            Scanned::End(StreamEnd { at, .. }) => {
+                return Err(refuse::absent(self, at.max(lsn)).await);
+            }
         };
         if exactly && hit.start != lsn {
             return Err(refuse::no_record(self, lsn, hit.start));
