@@ -93,7 +93,8 @@ fn publish(built: &Path, name: &str) -> PathBuf {
 fn remove_others(family: &Path, current: &Path) {
     let Ok(entries) = fs::read_dir(family) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
-        let is_draft = path.file_name().is_some_and(|it| it.as_encoded_bytes().starts_with(b"d"));
+        let name = path.file_name().map(|name| name.to_string_lossy());
+        let is_draft = name.is_some_and(|name| name.starts_with("draft-"));
         if path != current && !is_draft {
             let _ = fs::remove_dir_all(path);
         }
