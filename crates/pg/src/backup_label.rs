@@ -13,7 +13,8 @@ pub const TABLESPACE_MAP_FILE: &str = "tablespace_map";
 
 /// From where recovery of a backup starts.
 ///
-/// PostgreSQL: `build_backup_content`, src/backend/access/transam/xlogbackup.c; `read_backup_label`.
+/// PostgreSQL: `build_backup_content`, src/backend/access/transam/xlogbackup.c;
+/// `read_backup_label`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackupLabel {
     /// The redo position: WAL is needed from here on.
@@ -22,7 +23,8 @@ pub struct BackupLabel {
     pub start_segment: SegmentName,
     /// Where the backup's checkpoint record starts.
     pub checkpoint_lsn: Lsn,
-    /// `streamed` since the exclusive mode is gone; `pg_start_backup` for an exclusive one (until 14).
+    /// `streamed` since the exclusive mode is gone; `pg_start_backup` for an exclusive one (until
+    /// 14).
     pub method: String,
     /// Where it was taken.
     pub from: BackupSource,
@@ -33,7 +35,8 @@ pub struct BackupLabel {
     pub label: String,
     /// The timeline it began on.
     pub start_timeline: TimelineId,
-    /// The start of the backup this one builds on; only for PostgreSQL's own incremental backups (17+).
+    /// The start of the backup this one builds on; only for PostgreSQL's own incremental backups
+    /// (17+).
     pub incremental_from: Option<(Lsn, TimelineId)>,
 }
 
@@ -94,8 +97,8 @@ impl BackupLabel {
     /// Reads the text that `pg_backup_stop` returned as label file.
     ///
     /// # Errors
-    /// [`BackupLabelError`] when a field is missing, stands twice or is not in PostgreSQL's form, and for
-    /// unknown lines: a label that is not understood must not start a recovery.
+    /// [`BackupLabelError`] when a field is missing, stands twice or is not in PostgreSQL's form,
+    /// and for unknown lines: a label that is not understood must not start a recovery.
     pub fn parse(text: &str) -> Result<Self, BackupLabelError> {
         let mut fields = Fields::default();
         for (index, line) in text.lines().enumerate() {

@@ -173,9 +173,9 @@ impl TimelineHistory {
         self.path().into_iter().find(|stretch| stretch.timeline == timeline)?.end
     }
 
-    /// Whether a cluster that has replayed up to `lsn` on `timeline` can go on to this timeline: what
-    /// decides if a backup that stopped there can be recovered along it. Both ends of a timeline's
-    /// stretch count, because a position says what lies *before* it.
+    /// Whether a cluster that has replayed up to `lsn` on `timeline` can go on to this timeline:
+    /// what decides if a backup that stopped there can be recovered along it. Both ends of a
+    /// timeline's stretch count, because a position says what lies *before* it.
     ///
     /// PostgreSQL: the check of `minRecoveryPoint` in src/backend/access/transam/xlogrecovery.c,
     /// "requested timeline is not a child of this server's history".

@@ -48,8 +48,8 @@ const EMPTIED_DIRECTORIES: [&str; 8] = [
 ];
 
 /// Files at the top that belong to the running server, to another backup or to another recovery.
-/// PostgreSQL: `excludeFiles`, src/backend/backup/basebackup.c, and below the line what it leaves to
-/// the operator.
+/// PostgreSQL: `excludeFiles`, src/backend/backup/basebackup.c, and below the line what it leaves
+/// to the operator.
 const LEFT_OUT_FILES: [&str; 14] = [
     "postmaster.pid",
     "postmaster.opts",
@@ -67,18 +67,19 @@ const LEFT_OUT_FILES: [&str; 14] = [
     // Only its presence keeps PostgreSQL 12 and later from starting; `.done` is its leftover.
     "recovery.conf",
     "recovery.done",
-    // A manifest that was being written.
+    // A manifest that `pg_basebackup` was writing.
     "backup_manifest.tmp",
 ];
 
 /// PostgreSQL: `PG_TEMP_FILE_PREFIX`, src/include/common/file_utils.h.
 const TEMPORARY_PREFIX: &str = "pgsql_tmp";
 
-/// PostgreSQL: `RELCACHE_INIT_FILENAME`, src/include/utils/relcache.h; also with a process id behind.
+/// PostgreSQL: `RELCACHE_INIT_FILENAME`, src/include/utils/relcache.h; also with a process id
+/// behind.
 const RELATION_CACHE_PREFIX: &str = "pg_internal.init";
 
-/// Decides about an entry by its path relative to the data directory, with `/` between the parts and
-/// none at either end.
+/// Decides about an entry by its path relative to the data directory, with `/` between the parts
+/// and none at either end.
 ///
 /// What it cannot see from one path is whether a relation is unlogged: see [`UnloggedRelations`].
 ///
@@ -232,6 +233,7 @@ mod tests {
         for file in ["standby.signal", "recovery.conf", "recovery.done"] {
             check(file, File, SkipFile);
         }
+        check("backup_manifest.tmp", File, SkipFile);
         check("extension/backup_label", File, Copy);
         check("log/postgresql.log", File, Copy);
         check(".s.PGSQL.5432", Special, SkipFile);

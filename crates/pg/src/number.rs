@@ -52,8 +52,8 @@ number! {
 }
 
 number! {
-    /// An object identifier: of a database, tablespace or catalog row; also a relation's file number.
-    /// 0 means "none".
+    /// An object identifier: of a database, tablespace or catalog row; also a relation's file
+    /// number. 0 means "none".
     ///
     /// PostgreSQL: `Oid`, `RelFileNumber`, src/include/postgres_ext.h.
     Oid(u32)

@@ -77,8 +77,8 @@ impl Fork {
 
 impl RelationFile {
     /// Takes a path relative to the data directory apart: `global/1262`, `base/5/16384_fsm.3`,
-    /// `pg_tblspc/16400/PG_16_202307071/5/t3_16401`. `None` for every other path: such a file has no
-    /// pages.
+    /// `pg_tblspc/16400/PG_16_202307071/5/t3_16401`. `None` for every other path: such a file has
+    /// no pages.
     #[must_use]
     pub fn parse(path: &str) -> Option<Self> {
         let (directory, name) = path.rsplit_once('/')?;
@@ -99,8 +99,8 @@ impl RelationFile {
         Some(Self { tablespace, database, relfilenode, fork, segment, temporary })
     }
 
-    /// The path relative to the data directory. `version_directory` is the one that a tablespace has
-    /// for this cluster, [`version_directory`].
+    /// The path relative to the data directory. `version_directory` is the one that a tablespace
+    /// has for this cluster, [`version_directory`].
     #[must_use]
     pub fn path(&self, version_directory: &str) -> String {
         let name = RelationFileName {

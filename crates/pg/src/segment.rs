@@ -95,8 +95,8 @@ impl WalSegment {
     /// Returns the segment that holds `lsn`.
     ///
     /// An LSN on a boundary belongs to the segment it *starts*; for a stop LSN, where the last byte
-    /// counts, use [`WalSegment::ending_at`]. (SQL `pg_walfile_name` answered with the segment before
-    /// until PostgreSQL 16, and like this function since 17.)
+    /// counts, use [`WalSegment::ending_at`]. (SQL `pg_walfile_name` answered with the segment
+    /// before until PostgreSQL 16, and like this function since 17.)
     ///
     /// PostgreSQL: `XLByteToSeg`, src/include/access/xlog_internal.h.
     #[must_use]

@@ -18,7 +18,7 @@ pub struct UnknownVersionError {
 }
 
 /// Catalog versions of the released majors: `pg_control` has no other trace of the major, because
-/// 13 to 17 share one control file version. PostgreSQL: `CATALOG_VERSION_NO`, catalog/catversion.h.
+/// 13 to 16 share one control file version. PostgreSQL: `CATALOG_VERSION_NO`, catalog/catversion.h.
 const CATALOG_VERSIONS: [(u32, u8); 6] = [
     (202_007_201, 13),
     (202_107_181, 14),

@@ -19,8 +19,8 @@ pub enum WalFileName {
     Partial(SegmentName),
     /// How a timeline came to be: eight digits and `.history`.
     History(TimelineId),
-    /// A small note about a finished backup: its start segment, the offset of its start in that, and
-    /// `.backup`.
+    /// A small note about a finished backup: its start segment, the offset of its start in that,
+    /// and `.backup`.
     BackupHistory {
         /// The segment in which the backup starts.
         start: SegmentName,

@@ -32,7 +32,7 @@ const FLOAT_FORMAT: f64 = 1_234_567.0;
 pub struct ControlFile {
     /// Which cluster this is (or was copied from).
     pub system_id: SystemId,
-    /// The format of the file: 1300 or 1800.
+    /// The format of the file: 1300 (PostgreSQL 13 to 16), 1700 or 1800.
     pub control_version: u32,
     /// The format of the catalogs.
     pub catalog_version: u32,
@@ -192,7 +192,7 @@ pub enum ControlFileError {
         seen: usize,
     },
     /// Another PostgreSQL, another byte order, or no control file.
-    #[error("expected 'pg_control' of version 1300 or 1800, seen version {seen}")]
+    #[error("expected 'pg_control' of version 1300, 1700 or 1800, seen version {seen}")]
     Version {
         /// The version number in the file.
         seen: u32,
@@ -216,11 +216,12 @@ pub enum ControlFileError {
 }
 
 impl ControlFile {
-    /// Decodes the content of `pg_control`: [`CONTROL_FILE_SIZE`] bytes or at least those up to the CRC.
+    /// Decodes the content of `pg_control`: [`CONTROL_FILE_SIZE`] bytes or at least those up to the
+    /// CRC.
     ///
     /// # Errors
-    /// [`ControlFileError::Short`] and [`ControlFileError::Crc`] can pass when a running server is just
-    /// writing the file: the caller reads again a few times. The others last.
+    /// [`ControlFileError::Short`] and [`ControlFileError::Crc`] can pass when a running server is
+    /// just writing the file: the caller reads again a few times. The others last.
     pub fn decode(bytes: &[u8]) -> Result<Self, ControlFileError> {
         let (raw, tail) = checked(bytes)?;
         let mut nonce = [0; 32];
@@ -232,12 +233,12 @@ impl ControlFile {
         Self::from_raw(raw, char_is_signed, nonce)
     }
 
-    /// A copy of the file's bytes in which the checkpoint is [`INVALID_CHECKPOINT`], with a right CRC
-    /// and the full [`CONTROL_FILE_SIZE`].
+    /// A copy of the file's bytes in which the checkpoint is [`INVALID_CHECKPOINT`], with a right
+    /// CRC and the full [`CONTROL_FILE_SIZE`].
     ///
-    /// In a restored cluster recovery starts where `backup_label` says and never looks at this value.
-    /// If somebody deletes `backup_label`, PostgreSQL finds no checkpoint and refuses to start, instead
-    /// of starting from the wrong one and serving damaged data.
+    /// In a restored cluster recovery starts where `backup_label` says and never looks at this
+    /// value. If somebody deletes `backup_label`, PostgreSQL finds no checkpoint and refuses to
+    /// start, instead of starting from the wrong one and serving damaged data.
     ///
     /// # Errors
     /// As [`ControlFile::decode`]: what cannot be decoded is not patched.

@@ -15,7 +15,8 @@ impl Flag {
     }
 }
 
-/// PostgreSQL: `CheckPoint`, src/include/catalog/pg_control.h; 88 bytes with the padding at its end.
+/// PostgreSQL: `CheckPoint`, src/include/catalog/pg_control.h; 88 bytes with the padding at its
+/// end.
 #[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub(super) struct RawCheckpoint {
@@ -96,10 +97,10 @@ pub(super) struct Tail {
     pub crc_at: usize,
 }
 
-/// The tail of a format version. 1300 is PostgreSQL 13 to 17, 1800 is 18.
+/// The tail of a format version. 1300 is PostgreSQL 13 to 16, 1700 is 17, 1800 is 18.
 pub(super) const fn tail(pg_control_version: u32) -> Option<Tail> {
     match pg_control_version {
-        1300 => Some(Tail { char_signedness_at: None, nonce_at: 256, crc_at: 288 }),
+        1300 | 1700 => Some(Tail { char_signedness_at: None, nonce_at: 256, crc_at: 288 }),
         1800 => Some(Tail { char_signedness_at: Some(256), nonce_at: 257, crc_at: 292 }),
         _ => None,
     }

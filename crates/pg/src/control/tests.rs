@@ -41,7 +41,7 @@ fn seal(bytes: &mut [u8]) {
 fn decodes_both_format_versions() {
     for (version, catalog, major, end) in [
         (1300, 202_107_181, MajorVersion::V14, 292),
-        (1300, 202_406_281, MajorVersion::V17, 292),
+        (1700, 202_406_281, MajorVersion::V17, 292),
         (1800, 202_506_291, MajorVersion::V18, 296),
     ] {
         let bytes = file(version, catalog);
@@ -63,10 +63,10 @@ fn refuses_other_versions_and_damage() {
         assert_eq!(ControlFile::decode(bytes).unwrap_err().to_string(), expect);
     };
     check(&[], "expected at least 256 bytes of 'pg_control', seen 0");
-    check(&[0; 8192], "expected 'pg_control' of version 1300 or 1800, seen version 0");
+    check(&[0; 8192], "expected 'pg_control' of version 1300, 1700 or 1800, seen version 0");
     check(
         &file(1201, 201_909_212),
-        "expected 'pg_control' of version 1300 or 1800, seen version 1201",
+        "expected 'pg_control' of version 1300, 1700 or 1800, seen version 1201",
     );
     check(
         &file(1300, 201_909_212),

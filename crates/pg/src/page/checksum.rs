@@ -54,7 +54,8 @@ const START: Sums = [
 /// header does hold is left out of the sum.
 ///
 /// `page` is one page of a legal size ([`crate::page::BlockSize`]); of other slices only the whole
-/// 128-byte rows count, so the result then means nothing ([`crate::page::verify_page`] refuses them).
+/// 128-byte rows count, so the result then means nothing ([`crate::page::verify_page`] refuses
+/// them).
 ///
 /// PostgreSQL: `pg_checksum_page`, src/include/storage/checksum_impl.h, the same in 9.3 to 19.
 #[must_use]

@@ -179,7 +179,8 @@ impl PageState {
 /// A page being written while it is read can fail; whether a failure is real is for the caller to
 /// find out by reading again. The LSN in the header is no excuse: a damaged one is arbitrary.
 ///
-/// PostgreSQL: `PageIsVerified` (before 18 `PageIsVerifiedExtended`), src/backend/storage/page/bufpage.c.
+/// PostgreSQL: `PageIsVerified` (before 18 `PageIsVerifiedExtended`),
+/// src/backend/storage/page/bufpage.c.
 #[must_use]
 pub fn verify_page(page: &[u8], block: BlockNumber) -> PageState {
     judge(page, |header| {

@@ -42,8 +42,8 @@ pub fn quote(value: &str) -> Option<String> {
 /// `text` without our blocks; unchanged when there is none.
 ///
 /// # Errors
-/// [`RecoveryError::Block`] when a mark has no counterpart. The operator must look: removing too much
-/// would lose settings, removing too little would keep an old target.
+/// [`RecoveryError::Block`] when a mark has no counterpart. The operator must look: removing too
+/// much would lose settings, removing too little would keep an old target.
 pub fn strip_block(text: &str) -> Result<String, RecoveryError> {
     let mut kept = String::with_capacity(text.len());
     let mut begun = None;
@@ -69,7 +69,8 @@ pub fn strip_block(text: &str) -> Result<String, RecoveryError> {
 }
 
 /// Turns every line that sets one of `names` into a comment, and says which those were. Names are
-/// compared without regard to case, as PostgreSQL does. Lines in our own block are settings like others.
+/// compared without regard to case, as PostgreSQL does. Lines in our own block are settings like
+/// others.
 #[must_use]
 pub fn neutralise(text: &str, names: &[&str]) -> Neutralised {
     let mut result = Neutralised { text: String::with_capacity(text.len()), taken_out: Vec::new() };

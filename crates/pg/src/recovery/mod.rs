@@ -1,8 +1,9 @@
-//! How PostgreSQL is told to recover: settings by version, in a marked block of a configuration file.
+//! How PostgreSQL is told to recover: settings by version, in a marked block of a configuration
+//! file.
 //!
 //! ```
-//! use pg::recovery::{ArchiveRecovery, RecoveryTarget, SettingsBlock, TargetAction, TargetTimeline};
-//! use pg::MajorVersion;
+//! use pg::recovery::{ArchiveRecovery, RecoveryTarget, SettingsBlock, TargetAction,
+//! TargetTimeline}; use pg::MajorVersion;
 //!
 //! let recovery = ArchiveRecovery {
 //!     restore_command: "rollforward wal get %f %p".into(),
@@ -27,16 +28,16 @@ use crate::{FullXid, Lsn, MajorVersion, TimelineId};
 
 pub use conf_text::{BEGIN_MARK, END_MARK, Neutralised, TakenOut, neutralise, quote, strip_block};
 
-/// The file in the data directory that asks for archive recovery; PostgreSQL removes it when that has
-/// ended. PostgreSQL: `RECOVERY_SIGNAL_FILE`, src/include/access/xlog.h.
+/// The file in the data directory that asks for archive recovery; PostgreSQL removes it when that
+/// has ended. PostgreSQL: `RECOVERY_SIGNAL_FILE`, src/include/access/xlog.h.
 pub const RECOVERY_SIGNAL_FILE: &str = "recovery.signal";
 
 /// The file that asks for a standby; it wins over the other one.
 /// PostgreSQL: `STANDBY_SIGNAL_FILE`, src/include/access/xlog.h.
 pub const STANDBY_SIGNAL_FILE: &str = "standby.signal";
 
-/// The settings that name a target. Two of them that differ in name make PostgreSQL refuse to start,
-/// so those of an earlier recovery must go, wherever they stand.
+/// The settings that name a target. Two of them that differ in name make PostgreSQL refuse to
+/// start, so those of an earlier recovery must go, wherever they stand.
 pub const TARGET_SETTINGS: [&str; 8] = [
     "recovery_target",
     "recovery_target_action",
@@ -93,15 +94,17 @@ pub struct ArchiveRecovery {
 pub enum RecoveryTarget {
     /// As soon as the cluster is consistent.
     Immediate,
-    /// By position: after the first record that *starts* at `lsn` or later if `inclusive`, else before.
+    /// By position: after the first record that *starts* at `lsn` or later if `inclusive`, else
+    /// before.
     Lsn {
         /// The position.
         lsn: Lsn,
         /// Whether the record that starts there is replayed.
         inclusive: bool,
     },
-    /// By commit time: before the first end of a transaction, in the order of the WAL, whose time is
-    /// later than `time`, or, if not `inclusive`, not earlier. Times do not ascend strictly in the WAL.
+    /// By commit time: before the first end of a transaction, in the order of the WAL, whose time
+    /// is later than `time`, or, if not `inclusive`, not earlier. Times do not ascend strictly in
+    /// the WAL.
     Time {
         /// The moment; PostgreSQL counts in microseconds, what is finer is cut off.
         time: Timestamp,
@@ -124,7 +127,8 @@ pub enum RecoveryTarget {
 pub enum TargetTimeline {
     /// The one on which the backup began.
     Current,
-    /// The newest in the archive: PostgreSQL looks for histories one by one and stops at the first gap.
+    /// The newest in the archive: PostgreSQL looks for histories one by one and stops at the first
+    /// gap.
     Latest,
     /// This one.
     Id(TimelineId),
@@ -173,8 +177,8 @@ pub enum RecoveryError {
         /// Why not.
         reason: &'static str,
     },
-    /// A block of ours begins and does not end, or ends without a begin: nothing is removed, because
-    /// what is behind it may be the operator's.
+    /// A block of ours begins and does not end, or ends without a begin: nothing is removed,
+    /// because what is behind it may be the operator's.
     #[error("line {line} '{mark}' has no counterpart")]
     Block {
         /// The line of the mark, counted from 1.
@@ -202,8 +206,8 @@ impl SettingsBlock {
     /// Adds a setting, with its value as PostgreSQL should see it; replaces one of the same name.
     ///
     /// # Errors
-    /// [`RecoveryError::Name`], [`RecoveryError::Value`] or [`RecoveryError::NotInVersion`]: nothing was
-    /// added.
+    /// [`RecoveryError::Name`], [`RecoveryError::Value`] or [`RecoveryError::NotInVersion`]:
+    /// nothing was added.
     pub fn add(&mut self, name: &str, value: &str) -> Result<(), RecoveryError> {
         if !conf_text::is_setting_name(name) {
             return Err(RecoveryError::Name { name: name.to_owned() });
@@ -220,8 +224,8 @@ impl SettingsBlock {
     /// Adds what makes the server recover that way. The signal file is the caller's to write.
     ///
     /// # Errors
-    /// As [`SettingsBlock::add`], and [`RecoveryError::Target`] when PostgreSQL cannot be told such a
-    /// target.
+    /// As [`SettingsBlock::add`], and [`RecoveryError::Target`] when PostgreSQL cannot be told such
+    /// a target.
     pub fn add_recovery(&mut self, recovery: &ArchiveRecovery) -> Result<(), RecoveryError> {
         self.add("restore_command", &recovery.restore_command)?;
         match recovery.timeline {
@@ -263,8 +267,8 @@ impl SettingsBlock {
     }
 }
 
-/// Whether this major has the setting. Knows the ones around recovery that came or went; every other
-/// name is taken to be there, extensions' ones included.
+/// Whether this major has the setting. Knows the ones around recovery that came or went; every
+/// other name is taken to be there, extensions' ones included.
 #[must_use]
 pub fn has_setting(major: MajorVersion, name: &str) -> bool {
     let versioned = VERSIONED.iter().find(|(versioned, ..)| versioned.eq_ignore_ascii_case(name));
