@@ -2,8 +2,9 @@
 //! file.
 //!
 //! ```
-//! use pg::recovery::{ArchiveRecovery, RecoveryTarget, SettingsBlock, TargetAction,
-//! TargetTimeline}; use pg::MajorVersion;
+//! use pg::MajorVersion;
+//! use pg::recovery::{ArchiveRecovery, RecoverySettings, RecoveryTarget};
+//! use pg::recovery::{TargetAction, TargetTimeline};
 //!
 //! let recovery = ArchiveRecovery {
 //!     restore_command: "rollforward wal get %f %p".into(),
@@ -11,7 +12,7 @@
 //!     target: Some(RecoveryTarget::Lsn { lsn: "0/5000028".parse()?, inclusive: false }),
 //!     action: TargetAction::Promote,
 //! };
-//! let mut block = SettingsBlock::new(MajorVersion::V16);
+//! let mut block = RecoverySettings::new(MajorVersion::V16);
 //! block.add_recovery(&recovery)?;
 //! block.add("archive_mode", "off")?;
 //! let text = block.apply("port = 5432\n")?;
@@ -191,12 +192,12 @@ pub enum RecoveryError {
 /// Settings for one major, to be written as one marked block at the end of a configuration file.
 /// In PostgreSQL the last of several lines with one name counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SettingsBlock {
+pub struct RecoverySettings {
     major: MajorVersion,
     lines: Vec<(String, String)>,
 }
 
-impl SettingsBlock {
+impl RecoverySettings {
     /// A block without settings.
     #[must_use]
     pub const fn new(major: MajorVersion) -> Self {
@@ -224,7 +225,7 @@ impl SettingsBlock {
     /// Adds what makes the server recover that way. The signal file is the caller's to write.
     ///
     /// # Errors
-    /// As [`SettingsBlock::add`], and [`RecoveryError::Target`] when PostgreSQL cannot be told such
+    /// As [`RecoverySettings::add`], and [`RecoveryError::Target`] when PostgreSQL cannot be told such
     /// a target.
     pub fn add_recovery(&mut self, recovery: &ArchiveRecovery) -> Result<(), RecoveryError> {
         self.add("restore_command", &recovery.restore_command)?;
@@ -334,7 +335,7 @@ mod tests {
     #[test]
     fn each_target_becomes_its_settings() {
         let check = |target, expect: &str| {
-            let mut block = SettingsBlock::new(MajorVersion::V16);
+            let mut block = RecoverySettings::new(MajorVersion::V16);
             block.add_recovery(&recovery(target)).unwrap();
             let head = format!(
                 "{BEGIN_MARK}\nrestore_command = 'rollforward wal get %f %p'\nrecovery_target_timeline = '26'\n"
@@ -372,7 +373,7 @@ mod tests {
 
     #[test]
     fn refuses_what_postgresql_would_refuse() {
-        let mut block = SettingsBlock::new(MajorVersion::V14);
+        let mut block = RecoverySettings::new(MajorVersion::V14);
         let mut check = |name: &str, value: &str, expect: &str| {
             assert_eq!(block.add(name, value).unwrap_err().to_string(), expect);
         };
@@ -408,7 +409,7 @@ mod tests {
 
     #[test]
     fn a_later_value_replaces_an_earlier() {
-        let mut block = SettingsBlock::new(MajorVersion::V18);
+        let mut block = RecoverySettings::new(MajorVersion::V18);
         block.add("port", "1").unwrap();
         block.add("archive_mode", "off").unwrap();
         block.add("PORT", "2").unwrap();
@@ -421,7 +422,7 @@ mod tests {
     #[test]
     fn a_block_replaces_the_one_before() {
         let block = |port: &str| {
-            let mut block = SettingsBlock::new(MajorVersion::V16);
+            let mut block = RecoverySettings::new(MajorVersion::V16);
             block.add("port", port).unwrap();
             block
         };

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use pg::MajorVersion;
 use pg::recovery::{
-    ArchiveRecovery, LEFTOVER_SETTINGS, RecoveryTarget, SettingsBlock, TARGET_SETTINGS,
+    ArchiveRecovery, LEFTOVER_SETTINGS, RecoverySettings, RecoveryTarget, TARGET_SETTINGS,
     TargetAction, TargetTimeline, has_setting, neutralise,
 };
 use testbed::as_postgres;
@@ -69,7 +69,7 @@ fn the_server_reads_the_values_that_were_meant() {
     ];
     for install in installed() {
         let cluster = Cluster::builder(&install).create();
-        let mut block = SettingsBlock::new(MajorVersion::new(install.major).unwrap());
+        let mut block = RecoverySettings::new(MajorVersion::new(install.major).unwrap());
         for (name, value) in values {
             block.add(name, value).unwrap();
         }
@@ -98,7 +98,7 @@ fn leftover_targets_stop_the_server_until_they_are_taken_out() {
         let cluster = Cluster::builder(&install).create();
         let path = cluster.data_dir().join("postgresql.auto.conf");
         let before = "recovery_target_xid = '741'\ncluster_name = 'kept'\n";
-        let mut block = SettingsBlock::new(MajorVersion::new(install.major).unwrap());
+        let mut block = RecoverySettings::new(MajorVersion::new(install.major).unwrap());
         block.add_recovery(&recovery).unwrap();
         fs::write(&path, block.apply(before).unwrap()).unwrap();
         let refused = read_setting(&cluster, "cluster_name").unwrap_err();
