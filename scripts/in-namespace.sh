@@ -19,8 +19,17 @@ fail() {
 # reap what others orphan (a dead postmaster counts as running until then), and it ends last.
 inside() {
   ip link set lo up
-  local status=0
-  "$@" || status=$?
+  run "$@"
+}
+
+# Runs the command with a folder for the tests' files (testbed::Workdir), removed afterwards: a
+# test that was terminated could not do so itself.
+run() {
+  local status=0 folder
+  folder=$(mktemp -d /tmp/rf-run-XXXX)
+  chmod 755 "$folder"
+  ROLLFORWARD_WORKDIR=$folder "$@" || status=$?
+  rm -rf "$folder" || true
   exit "$status"
 }
 
@@ -30,16 +39,17 @@ inside_unprivileged() { # UID GID COMMAND…
   local uid=$1 gid=$2
   shift 2
   ip link set lo up
-  exec unshare --user --map-user="$uid" --map-group="$gid" -- "$@"
+  exec unshare --user --map-user="$uid" --map-group="$gid" -- "$self" --run "$@"
 }
 
+self=$(realpath "$0")
 case ${1:-} in
+  --run) shift; run "$@" ;;
   --inside) shift; inside "$@" ;;
   --inside-unprivileged) shift; inside_unprivileged "$@" ;;
   '') fail "no command given" "in-namespace.sh COMMAND [ARGUMENT…]" ;;
 esac
 
-self=$(realpath "$0")
 if [ "$(id -u)" = 0 ]; then
   # shellcheck disable=SC2086 # a list of words
   if unshare --net $PRIVATE true 2>/dev/null; then

@@ -1,13 +1,18 @@
 //! Folders that user `postgres` can reach.
 
+use std::env;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::account::give_to_postgres;
 
+/// Names the folder for all of them, which scripts/in-namespace.sh makes and removes.
+const PARENT_VARIABLE: &str = "ROLLFORWARD_WORKDIR";
+
 /// A folder below /tmp with a short path (a Unix socket's may have 107 bytes), mode 0755, owned
-/// by user `postgres` when the test runs as root. Removed with all its content on drop.
+/// by user `postgres` when the test runs as root. Removed with all its content on drop; what a
+/// terminated test leaves is removed at the end of `make test`.
 #[derive(Debug)]
 pub struct Workdir {
     folder: tempfile::TempDir,
@@ -20,12 +25,13 @@ impl Workdir {
     /// When that fails.
     #[allow(clippy::new_without_default)] // making a folder is not a default value
     pub fn new() -> Self {
+        let parent = env::var_os(PARENT_VARIABLE).unwrap_or_else(|| "/tmp".into());
         let folder = tempfile::Builder::new()
             .prefix("rf-")
             .rand_bytes(8)
             .permissions(Permissions::from_mode(0o755))
-            .tempdir_in("/tmp")
-            .expect("make a folder in /tmp");
+            .tempdir_in(&parent)
+            .unwrap_or_else(|error| panic!("make a folder in {}: {error}", parent.display()));
         // The umask may have taken bits away.
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("set the mode");
         give_to_postgres(folder.path());
