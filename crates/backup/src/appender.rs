@@ -14,9 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::content::{FileBuilder, Stored};
 use crate::error::Error;
-use crate::pipeline::{
-    Done, DoneFiles, DoneFrame, FileIndex, Message, Part, Pipeline, Plan, Step,
-};
+use crate::pipeline::{Done, DoneFiles, DoneFrame, FileIndex, Message, Part, Pipeline, Plan, Step};
 use crate::progress::Progress;
 use crate::report::{DAMAGED_PAGES_NAMED_MAX, DamagedPage, Statistics};
 
@@ -212,8 +210,7 @@ impl<'a> Appender<'a> {
     ) -> Result<(), Error> {
         let Some(file) = self.plan.files.get(index) else { return Ok(()) };
         let (size, unit) = (file.size, file.unit(self.plan.block_size));
-        let (_, mut builder) =
-            self.open.take().unwrap_or_else(|| (index, FileBuilder::new(unit)));
+        let (_, mut builder) = self.open.take().unwrap_or_else(|| (index, FileBuilder::new(unit)));
         for at in frames {
             if !builder.frame(tree(&mut self.tree), pack, *at).await? {
                 *self.dead.entry(pack).or_default() += u64::from(at.sealed_len);
@@ -266,8 +263,7 @@ impl<'a> Appender<'a> {
                     None => PackWriter::begin(self.repository, Kind::DataPack).await?,
                 }),
             };
-            let sealed =
-                pack.sealer().seal(pack.frame_count(), false, raw, self.plan.compression);
+            let sealed = pack.sealer().seal(pack.frame_count(), false, raw, self.plan.compression);
             let at = pack.append(&sealed, Vec::new()).await?;
             self.statistics.frames += 1;
             builder.frame(tree(&mut self.tree), pack.id(), at).await?;

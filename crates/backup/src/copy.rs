@@ -13,13 +13,13 @@ use repository::tree::{Content, Entry, EntryKind};
 use crate::accounts::Accounts;
 use crate::appender::Appender;
 use crate::content::Stored;
+use crate::control_file;
 use crate::error::Error;
 use crate::facts::{self, Attachment};
 use crate::list::{self, Geometry, Listed};
 use crate::options::Options;
 use crate::pipeline::{Pipeline, Plan};
 use crate::progress::Progress;
-use crate::control_file;
 
 /// A copy under way.
 pub(crate) struct Copy<'a> {
@@ -97,7 +97,12 @@ impl<'a> Copy<'a> {
 
     /// Records what is known beside the files, and what they are: late, so that names are those at
     /// the backup's end.
-    pub(crate) async fn facts(&mut self, client: &Client, server: &ServerInfo, root: &Path) -> Result<(), Error> {
+    pub(crate) async fn facts(
+        &mut self,
+        client: &Client,
+        server: &ServerInfo,
+        root: &Path,
+    ) -> Result<(), Error> {
         let facts = facts::gather(client, server, root).await?;
         self.details = facts.details;
         self.warnings.extend(facts.warnings);
@@ -130,11 +135,8 @@ impl<'a> Copy<'a> {
                 self.add(entry).await?;
             }
             let empty = listed.kind != EntryKind::File || listed.size == 0;
-            let stored = if empty {
-                Some(Stored::inline(Vec::new()))
-            } else {
-                self.appender.stored(index)
-            };
+            let stored =
+                if empty { Some(Stored::inline(Vec::new())) } else { self.appender.stored(index) };
             if let Some(stored) = stored {
                 self.add(entry(&self.accounts, listed, stored)).await?;
             }
@@ -179,7 +181,9 @@ pub(crate) fn check_control(root: &Path, control: &ControlFile, redo: Lsn) -> Re
     }
     Err(Error::ControlFile {
         path: root.join(pg::control::CONTROL_FILE_PATH),
-        reason: format!("expected a checkpoint with redo at or after {redo}, seen {seen}: another server's directory"),
+        reason: format!(
+            "expected a checkpoint with redo at or after {redo}, seen {seen}: another server's directory"
+        ),
     })
 }
 

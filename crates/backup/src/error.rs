@@ -129,7 +129,9 @@ pub enum Error {
         archiver: String,
     },
     /// The history of the cluster's timeline is neither in the repository nor on the server.
-    #[error("the history of timeline {timeline} of cluster '{cluster}' is not in the repository: {reason}")]
+    #[error(
+        "the history of timeline {timeline} of cluster '{cluster}' is not in the repository: {reason}"
+    )]
     NoHistory {
         /// The cluster's name.
         cluster: String,
@@ -208,7 +210,9 @@ impl Diagnostic for Error {
             }
             Self::InRecovery { .. } => "back up the primary, or wait until recovery has ended",
             Self::Setting { name, .. } => {
-                return vec![format!("set '{name}' in postgresql.conf; `rollforward check` shows what else is missing")];
+                return vec![format!(
+                    "set '{name}' in postgresql.conf; `rollforward check` shows what else is missing"
+                )];
             }
             Self::OtherDirectory { .. } => {
                 "'data_directory' and 'connection' in rollforward.toml must be of the same server, on this host"
@@ -218,7 +222,9 @@ impl Diagnostic for Error {
             Self::Link { .. } => {
                 "only tablespaces and pg_wal may be links: move the files back, or make it a tablespace"
             }
-            Self::Vanished { .. } => "somebody else changes the data directory: find out who, then repeat",
+            Self::Vanished { .. } => {
+                "somebody else changes the data directory: find out who, then repeat"
+            }
             Self::ControlFile { .. } => "repeat; if it stays, the data directory is damaged",
             Self::Label { .. } => "repeat; if it stays, please report it",
             Self::WalNotArchived { .. } => {

@@ -39,7 +39,11 @@ pub(crate) struct Facts {
 ///
 /// # Errors
 /// When the session is lost.
-pub(crate) async fn gather(client: &Client, server: &ServerInfo, root: &Path) -> Result<Facts, Error> {
+pub(crate) async fn gather(
+    client: &Client,
+    server: &ServerInfo,
+    root: &Path,
+) -> Result<Facts, Error> {
     let mut facts = Facts::default();
     facts.details.settings = settings(server, root);
     facts.databases(client).await?;
@@ -103,7 +107,12 @@ impl Facts {
         Ok(())
     }
 
-    async fn database(&mut self, client: &Client, oid: pg::Oid, name: &str) -> Result<(), pgclient::Error> {
+    async fn database(
+        &mut self,
+        client: &Client,
+        oid: pg::Oid,
+        name: &str,
+    ) -> Result<(), pgclient::Error> {
         let relations = client.relation_names(name).await?.into_iter().map(relation).collect();
         let map = RelationMap { database: oid, name: name.to_owned(), relations };
         self.attach(relation_map::path(oid).into_bytes(), map.encode(), None);
@@ -193,7 +202,10 @@ fn read_config(path: &Path) -> Result<(Vec<u8>, Metadata), String> {
     }
     let meta = fs::metadata(path).map_err(|error| error.to_string())?;
     if !meta.is_file() || meta.len() > CONFIG_LEN_MAX {
-        return Err(format!("expected a file of at most {CONFIG_LEN_MAX} bytes, seen {}", meta.len()));
+        return Err(format!(
+            "expected a file of at most {CONFIG_LEN_MAX} bytes, seen {}",
+            meta.len()
+        ));
     }
     let content = fs::read(path).map_err(|error| error.to_string())?;
     Ok((content, meta))

@@ -69,7 +69,11 @@ struct Stopped {
     stopped: Timestamp,
 }
 
-async fn start(options: &Options, label: &Label, progress: &dyn Progress) -> Result<BackupSession, Error> {
+async fn start(
+    options: &Options,
+    label: &Label,
+    progress: &dyn Progress,
+) -> Result<BackupSession, Error> {
     let name = format!("rollforward backup {label}");
     let connection = options.connection.with_application_name(&name);
     let client = Client::connect(&connection).await?;
@@ -164,7 +168,11 @@ impl Run<'_> {
     }
 
     /// Everything that needs the backup's session, and its end.
-    async fn copy_until_stop(&self, copy: &mut Copy<'_>, session: BackupSession) -> Result<Stopped, Error> {
+    async fn copy_until_stop(
+        &self,
+        copy: &mut Copy<'_>,
+        session: BackupSession,
+    ) -> Result<Stopped, Error> {
         let directory = &self.options.data_directory;
         let (redo, timeline) = (session.start_lsn(), session.timeline());
         let work = async {
@@ -205,18 +213,33 @@ impl Run<'_> {
             self.clock,
         )
         .await?;
-        wal::wait(self.repository, self.options, needed, &self.ready.client, self.clock, self.progress)
-            .await
+        wal::wait(
+            self.repository,
+            self.options,
+            needed,
+            &self.ready.client,
+            self.clock,
+            self.progress,
+        )
+        .await
     }
 
-    async fn unless_cancelled<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    async fn unless_cancelled<T>(
+        &self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
         tokio::select! {
             done = work => done,
             () = self.options.cancel.cancelled() => Err(cancelled(self.options)),
         }
     }
 
-    fn summary(&self, copy: &Copy<'_>, stopped: &Stopped, tree: repository::tree::NodeRef) -> Summary {
+    fn summary(
+        &self,
+        copy: &Copy<'_>,
+        stopped: &Stopped,
+        tree: repository::tree::NodeRef,
+    ) -> Summary {
         let (server, control) = (&self.ready.server, &self.ready.control);
         Summary {
             label: self.label.clone(),
@@ -260,13 +283,16 @@ impl From<Error> for Failure {
 /// The label must be of the backup that was started.
 fn parse_label(raw: &StoppedBackup, redo: Lsn) -> Result<BackupLabel, Error> {
     let text = String::from_utf8_lossy(&raw.backup_label);
-    let label = BackupLabel::parse(&text).map_err(|error| Error::Label { reason: error.to_string() })?;
+    let label =
+        BackupLabel::parse(&text).map_err(|error| Error::Label { reason: error.to_string() })?;
     if label.start_lsn != redo {
         let reason = format!("expected a start at {redo}, seen {}", label.start_lsn);
         return Err(Error::Label { reason });
     }
     if raw.stop < redo {
-        return Err(Error::Label { reason: format!("it stops at {}, before its start {redo}", raw.stop) });
+        return Err(Error::Label {
+            reason: format!("it stops at {}, before its start {redo}", raw.stop),
+        });
     }
     Ok(label)
 }

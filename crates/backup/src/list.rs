@@ -190,7 +190,9 @@ impl Lister<'_> {
                     return Ok(());
                 }
             }
-            (Treatment::Copy, layout::EntryKind::Symlink) => self.link(&mut listed, &full, pending)?,
+            (Treatment::Copy, layout::EntryKind::Symlink) => {
+                self.link(&mut listed, &full, pending)?
+            }
             (Treatment::Copy, layout::EntryKind::File) => self.file(&mut listed, &text),
         }
         self.found.files.push(listed);
@@ -206,7 +208,12 @@ impl Lister<'_> {
         }
     }
 
-    fn link(&mut self, listed: &mut Listed, full: &Path, pending: &mut Vec<Vec<u8>>) -> Result<(), Error> {
+    fn link(
+        &mut self,
+        listed: &mut Listed,
+        full: &Path,
+        pending: &mut Vec<Vec<u8>>,
+    ) -> Result<(), Error> {
         let target = fs::read_link(full).map_err(|error| unreadable(full, &error))?;
         let text = listed.text();
         (listed.kind, listed.size) = (EntryKind::Symlink, 0);
@@ -228,9 +235,9 @@ impl Lister<'_> {
         if DATA_DIRECTORIES.contains(&top) {
             return Err(Error::Link { path: text, target });
         }
-        self.found
-            .warnings
-            .push(format!("'{text}' is a link to '{target}': the link is backed up, what it points to is not"));
+        self.found.warnings.push(format!(
+            "'{text}' is a link to '{target}': the link is backed up, what it points to is not"
+        ));
         Ok(())
     }
 
@@ -271,7 +278,10 @@ fn listed(path: Vec<u8>, kind: EntryKind, meta: &Metadata) -> Listed {
         mode: meta.mode() & 0o7777,
         user: meta.uid(),
         group: meta.gid(),
-        modified_us: meta.mtime().saturating_mul(1_000_000).saturating_add(meta.mtime_nsec() / 1000),
+        modified_us: meta
+            .mtime()
+            .saturating_mul(1_000_000)
+            .saturating_add(meta.mtime_nsec() / 1000),
         size: meta.len(),
         link: None,
         first_block: None,
@@ -326,7 +336,8 @@ mod tests {
         );
         fs::create_dir_all(root.path().join("pg_tblspc")).unwrap();
         std::os::unix::fs::symlink(elsewhere.path(), root.path().join("pg_tblspc/16400")).unwrap();
-        std::os::unix::fs::symlink(elsewhere.path().join("wal"), root.path().join("pg_wal")).unwrap();
+        std::os::unix::fs::symlink(elsewhere.path().join("wal"), root.path().join("pg_wal"))
+            .unwrap();
         std::os::unix::fs::symlink("/etc/hostname", root.path().join("extra.conf")).unwrap();
 
         let listing = list(root.path(), &geometry()).unwrap();

@@ -76,8 +76,9 @@ async fn check_lineage(
     }
     // A restored cluster promotes to a timeline that it reserved; until it is adopted it is a copy.
     if ours > current && lineage::reservation(repository, options.lineage, ours).await?.is_some() {
-        let reason =
-            format!("it was restored to timeline {ours} and not adopted; production is on {current}");
+        let reason = format!(
+            "it was restored to timeline {ours} and not adopted; production is on {current}"
+        );
         return Err(Error::Replaced { cluster, reason });
     }
     Ok(Some(state))
@@ -94,13 +95,21 @@ fn check_settings(options: &Options, server: &ServerInfo) -> Result<(), Error> {
     };
     let no_command = ["", "(disabled)"].contains(&server.archive_command.as_str());
     if !server.full_page_writes {
-        return refuse("full_page_writes", "'on': pages torn by a copy are healed from full images", "off");
+        return refuse(
+            "full_page_writes",
+            "'on': pages torn by a copy are healed from full images",
+            "off",
+        );
     }
     if server.archive_mode == "off" {
         return refuse("archive_mode", "'on': a backup needs its WAL in the repository", "off");
     }
     if no_command && server.archive_library.is_empty() {
-        return refuse("archive_command", "a command: a backup needs its WAL in the repository", "");
+        return refuse(
+            "archive_command",
+            "a command: a backup needs its WAL in the repository",
+            "",
+        );
     }
     Ok(())
 }
@@ -147,7 +156,11 @@ fn check_directory(
     Ok(())
 }
 
-async fn check_tablespaces(options: &Options, client: &Client, geometry: &Geometry) -> Result<(), Error> {
+async fn check_tablespaces(
+    options: &Options,
+    client: &Client,
+    geometry: &Geometry,
+) -> Result<(), Error> {
     for tablespace in client.tablespaces().await? {
         let Some(location) = tablespace.location else { continue };
         let link = options.data_directory.join("pg_tblspc").join(tablespace.oid.to_string());

@@ -193,7 +193,12 @@ mod tests {
     fn a_torn_page_is_read_again_until_it_is_whole() {
         let whole = [page(7, 3), page(8, 3)].concat();
         let half_written = [page(7, 3), torn(8)].concat();
-        let other_half = [page(7, 3), { let mut p = torn(8); p[5000] = 9; p }].concat();
+        let other_half = [page(7, 3), {
+            let mut p = torn(8);
+            p[5000] = 9;
+            p
+        }]
+        .concat();
         let (read, tally) = read(vec![half_written, other_half, whole.clone()], 16384);
         assert_eq!(read, whole);
         assert_eq!((tally.reread, tally.damaged.len()), (1, 0));

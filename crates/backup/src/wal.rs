@@ -59,7 +59,10 @@ pub(crate) async fn wait(
             }
             if !told {
                 told = true;
-                progress.note(&format!("waiting for WAL segment {} to be archived", next.name(needed.size)));
+                progress.note(&format!(
+                    "waiting for WAL segment {} to be archived",
+                    next.name(needed.size)
+                ));
             }
             let quiet = clock.monotonic().saturating_sub(since);
             if quiet >= options.wal_timeout {
@@ -85,9 +88,10 @@ async fn arrived(
     needed: Needed,
 ) -> Result<WalSegment, Error> {
     let prefix = names::wal_prefix(lineage, next.timeline);
-    let after = next.number.checked_sub(1).map(|number| {
-        names::wal(lineage, WalSegment { number, ..next }, needed.size)
-    });
+    let after = next
+        .number
+        .checked_sub(1)
+        .map(|number| names::wal(lineage, WalSegment { number, ..next }, needed.size));
     let listed = member.store.list(&prefix, after.as_ref(), LIST_PAGE).await;
     let mut next = next;
     for meta in listed.map_err(repository::Error::from)? {
@@ -140,11 +144,8 @@ pub(crate) async fn ensure_history(
     }
     let file = WalFile::History(timeline);
     let path = options.data_directory.join("pg_wal").join(file.name());
-    let missing = |reason: String| Error::NoHistory {
-        cluster: options.cluster.clone(),
-        timeline,
-        reason,
-    };
+    let missing =
+        |reason: String| Error::NoHistory { cluster: options.cluster.clone(), timeline, reason };
     let content = match std::fs::read(&path) {
         Ok(content) => content,
         // The server may have removed it once archived.

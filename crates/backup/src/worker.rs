@@ -65,8 +65,12 @@ impl Worker {
             (Job::Bundles(frames), Some(sealer)) => {
                 self.bundles(&plan, &frames, &sealer, batch.first_frame)
             }
-            (Job::Run(run), Some(sealer)) => self.run_of_file(&plan, &run, &sealer, batch.first_frame),
-            (Job::Bundles(_) | Job::Run(_), None) => unreachable!("batches with frames have a pack"),
+            (Job::Run(run), Some(sealer)) => {
+                self.run_of_file(&plan, &run, &sealer, batch.first_frame)
+            }
+            (Job::Bundles(_) | Job::Run(_), None) => {
+                unreachable!("batches with frames have a pack")
+            }
         }
     }
 
@@ -105,7 +109,8 @@ impl Worker {
         sealer: &Sealer,
         first_frame: u64,
     ) -> Result<Done, Error> {
-        let mut done = Done { files: DoneFiles::Run { index: run.index, last: run.last }, ..Done::default() };
+        let mut done =
+            Done { files: DoneFiles::Run { index: run.index, last: run.last }, ..Done::default() };
         let Some(listed) = plan.files.get(run.index) else { return Ok(done) };
         let mut offset = run.offset;
         let mut number = first_frame;

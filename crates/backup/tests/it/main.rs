@@ -1,0 +1,6 @@
+//! Backups of real clusters.
+
+mod fixture;
+mod image;
+
+mod content;
