@@ -44,9 +44,11 @@ pub(crate) struct Shared {
 pub(crate) type Dependencies = BTreeMap<String, toml::Value>;
 
 impl Workspace {
-    /// Returns the checkout that this program was built from.
+    /// Returns the checkout that cargo runs this program for.
     pub(crate) fn find() -> anyhow::Result<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        // Not the one it was built from: checkouts may share a target folder.
+        let here = std::env::var_os("CARGO_MANIFEST_DIR").context("run it by `cargo run`")?;
+        let root = Path::new(&here).join("../..");
         let root = root.canonicalize().with_context(|| format!("find '{}'", root.display()))?;
         Ok(Self { root })
     }
