@@ -162,3 +162,104 @@ fn image_header(
         bytes: Span { start: 0, len: u32::from(len) },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::forge::{Content, encode};
+    use super::*;
+    use crate::{Lsn, Oid};
+
+    fn decoded(content: &Content, version: u32) -> Result<(Vec<BlockRef>, Parts), &'static str> {
+        let mut blocks = Vec::new();
+        let version = MajorVersion::new(version).unwrap();
+        let parts = decode(&encode(content, Lsn::INVALID), version, &mut blocks)?;
+        Ok((blocks, parts))
+    }
+
+    fn relation() -> Vec<u8> {
+        [1663_u32, 5, 16_384].iter().flat_map(|oid| oid.to_le_bytes()).collect()
+    }
+
+    /// Block 0 with an image and three bytes of data, block 2 of the same relation's map without.
+    fn two_blocks(image_info: u8, hole_length: &[u8]) -> Content {
+        let mut headers = vec![0, HAS_IMAGE | HAS_DATA, 3, 0];
+        headers.extend([10, 0, 24, 0, image_info]);
+        headers.extend(hole_length);
+        headers.extend(relation());
+        headers.extend(7_u32.to_le_bytes());
+        headers.extend([2, 2 | WILL_INIT | SAME_RELATION, 0, 0]);
+        headers.extend(8_u32.to_le_bytes());
+        headers.extend([ID_ORIGIN, 9, 0, ID_TOPLEVEL_XID, 5, 0, 0, 0]);
+        let payload = b"image.....abc".to_vec();
+        Content { headers, payload, main: b"main".to_vec(), ..Content::default() }
+    }
+
+    #[test]
+    fn blocks_images_and_data_find_their_place() {
+        let content = two_blocks(0x03, &[]);
+        let (blocks, parts) = decoded(&content, 16).unwrap();
+        let bytes = encode(&content, Lsn::INVALID);
+        assert_eq!(parts.main.of(&bytes), b"main");
+        assert_eq!((parts.origin, parts.top_level_xid), (Some(9), Some(Xid::new(5))));
+        let [first, second] = blocks.as_slice() else { panic!("{blocks:?}") };
+        let image = first.image.unwrap();
+        assert_eq!(image.bytes.of(&bytes), b"image.....");
+        assert_eq!((image.apply, image.hole_length), (true, None));
+        assert_eq!(first.data.of(&bytes), b"abc");
+        assert_eq!(second.relation, first.relation);
+        assert_eq!(second.relation.relation, Oid::new(16_384));
+        assert_eq!((second.id, second.fork), (2, Fork::VisibilityMap));
+        assert!(second.will_init && !second.has_image());
+        assert_eq!(second.block, BlockNumber::new(8));
+    }
+
+    #[test]
+    fn image_flags_changed_in_15() {
+        let image = |info: u8, hole: &[u8], version| {
+            let image = decoded(&two_blocks(info, hole), version).unwrap().0[0].image.unwrap();
+            (image.apply, image.compression, image.hole_length)
+        };
+        assert_eq!(image(0x05, &[], 14), (true, Compression::None, None));
+        assert_eq!(image(0x03, &[100, 0], 14), (false, Compression::Pglz, Some(100)));
+        assert_eq!(image(0x03, &[], 15), (true, Compression::None, None));
+        assert_eq!(image(0x05, &[100, 0], 15), (false, Compression::Pglz, Some(100)));
+        assert_eq!(image(0x0B, &[100, 0], 17), (true, Compression::Lz4, Some(100)));
+        assert_eq!(image(0x13, &[100, 0], 18), (true, Compression::Zstd, Some(100)));
+        assert!(decoded(&two_blocks(0x0D, &[100, 0]), 15).is_err());
+    }
+
+    #[test]
+    fn parts_that_do_not_add_up_are_refused() {
+        let check = |change: fn(&mut Content), expect: &str| {
+            let mut content = two_blocks(0x03, &[]);
+            change(&mut content);
+            assert_eq!(decoded(&content, 16).unwrap_err(), expect);
+        };
+        let lengths = "the lengths of the parts do not add up to the length of the record";
+        check(|content| content.payload.push(0), lengths);
+        check(|content| content.headers[0] = 40, "unknown id of a header");
+        check(|content| content.headers[0] = 2, "block ids out of order");
+        check(
+            |content| content.headers[1] = HAS_IMAGE,
+            "a block's data flag and data length disagree",
+        );
+        check(|content| content.headers[1] |= 0x0E, "unknown fork");
+        check(|content| content.headers[1] |= SAME_RELATION, "the first block has no relation");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_decoded_or_refused(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+            version in 13_u32..=18,
+        ) {
+            let mut blocks = Vec::new();
+            let version = MajorVersion::new(version).unwrap();
+            if let Ok(parts) = decode(&bytes, version, &mut blocks) {
+                prop_assert!(parts.main.start as usize + parts.main.len as usize <= bytes.len());
+            }
+        }
+    }
+}

@@ -2,7 +2,8 @@
 //!
 //! [`SegmentHeader`] tells which cluster a segment file belongs to. [`RecordReader`] turns the bytes
 //! of consecutive segments into verified [`Record`]s with all their block references. The modules
-//! under [`rmgr`] read what a record of one resource manager means.
+//! under [`rmgr`] read what a record of one resource manager means, and [`Activity`] adds that up
+//! per transaction.
 //!
 //! Refuses to know: where the bytes come from, and the names behind relation file numbers.
 //!
@@ -22,6 +23,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod activity;
 pub mod reader;
 pub mod record;
 pub mod rmgr;
@@ -29,9 +31,12 @@ pub mod rmgr;
 mod cursor;
 mod decode;
 mod error;
+#[cfg(test)]
+mod forge;
 mod page;
 mod time;
 
+pub use activity::Activity;
 pub use error::{EndReason, HeaderError, MalformedRecord, ReadError};
 pub use page::{PageHeader, SegmentHeader, WalBlockSize};
 pub use reader::RecordReader;

@@ -546,3 +546,6 @@ fn list(timelines: &[TimelineId]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;
