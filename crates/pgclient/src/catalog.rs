@@ -271,7 +271,7 @@ impl Client {
     pub async fn prepared_transactions(&self) -> Result<Vec<PreparedTransaction>, Error> {
         let sql =
             "SELECT transaction, gid, extract(epoch FROM prepared) AS prepared, owner, database
-            FROM pg_catalog.pg_prepared_xacts ORDER BY 3, 1";
+            FROM pg_catalog.pg_prepared_xacts x ORDER BY x.prepared, pg_catalog.age(x.transaction) DESC";
         self.list("list prepared transactions", sql, |row| {
             let prepared = row.opt_time("prepared")?;
             Ok(PreparedTransaction {

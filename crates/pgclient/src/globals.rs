@@ -106,7 +106,7 @@ impl Client {
                 pg_catalog.pg_get_userbyid(grantor) AS by_role, admin_option, {options}
             FROM pg_catalog.pg_auth_members
             WHERE roleid IN (SELECT oid FROM pg_catalog.pg_roles)
-                AND member IN (SELECT oid FROM pg_catalog.pg_roles)
+                AND member IN (SELECT oid FROM pg_catalog.pg_roles WHERE rolname !~ '^pg_')
             ORDER BY 3, 4, 5"
         );
         let grants = self.list("read memberships", &sql, Membership::read).await?;

@@ -348,4 +348,20 @@ mod tests {
         assert_eq!(options.password.as_ref().map(Secret::expose), Some("hunter2"));
         assert!(!format!("{options} {options:?}").contains("hunter2"));
     }
+
+    #[test]
+    fn a_badly_written_password_is_refused_and_never_shown() {
+        for text in [
+            "postgres://u:hun@ter2@h/d",
+            "postgres://u:12/hunter2@h/d",
+            "postgres://u:hunter2%zz@h/d",
+            "postgres://u:hunter2%0",
+            "postgres://u@h:hunter2/d",
+            "password='hunter2",
+            "hunter2",
+        ] {
+            let error = ConnectOptions::parse(text).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("ter2"), "{error:?}");
+        }
+    }
 }
