@@ -110,20 +110,23 @@ async fn pass(mut client: TcpStream, server: String, script: Arc<Script>) -> std
         .lines()
         .find_map(|line| line.strip_prefix("content-length:"))
         .map_or(0, |value| value.trim().parse().unwrap());
+    let missing = body_len - (begun.len() - head_end);
     if mishap == Mishap::Busy {
-        let mut rest = vec![0; body_len - (begun.len() - head_end)];
+        let mut rest = vec![0; missing];
         client.read_exact(&mut rest).await?;
         client.write_all(BUSY).await?;
         return client.shutdown().await;
     }
     let mut upstream = TcpStream::connect(server).await?;
+    // Head and body are separate writes: without this each pair waits for an acknowledgement.
+    upstream.set_nodelay(true)?;
+    client.set_nodelay(true)?;
     // One request per connection, so that each meets its mishap.
     let line_end = begun.windows(2).position(|two| two == b"\r\n").unwrap() + 2;
-    upstream.write_all(&begun[..line_end]).await?;
-    upstream.write_all(b"connection: close\r\n").await?;
-    upstream.write_all(&begun[line_end..]).await?;
+    begun.splice(line_end..line_end, *b"connection: close\r\n");
+    upstream.write_all(&begun).await?;
     if mishap == Mishap::LostAnswer {
-        let mut rest = vec![0; body_len - (begun.len() - head_end)];
+        let mut rest = vec![0; missing];
         client.read_exact(&mut rest).await?;
         upstream.write_all(&rest).await?;
         // Once it answers, it has acted.
