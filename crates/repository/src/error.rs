@@ -53,6 +53,14 @@ pub enum Error {
         /// What was tried: `key file '/path'`, `the passphrase`, `the recovery code`.
         secret: String,
     },
+    /// The text of a key file or of a recovery code is not one.
+    #[error("{what} cannot be used: {reason}")]
+    Secret {
+        /// `key file '/path'`, or `the recovery code`.
+        what: String,
+        /// What does not fit; nothing of the text.
+        reason: String,
+    },
     /// The address holds no repository.
     #[error("no repository at '{store}'")]
     NoRepository {
@@ -171,6 +179,7 @@ codes! {
     WAL_MISSING = "RF0313", "WAL that is needed is missing", Wait, Failed;
     WAL_DAMAGED = "RF0314", "archived WAL cannot be read", Permanent, Failed;
     LIMIT = "RF0315", "a value breaks a limit of the repository format", Permanent, Failed;
+    SECRET = "RF0316", "a key file or recovery code is mistyped or cut off", Permanent, Usage;
 }
 
 impl Diagnostic for Error {
@@ -192,6 +201,7 @@ impl Diagnostic for Error {
             Self::WalMissing { .. } => &WAL_MISSING,
             Self::WalDamaged { .. } => &WAL_DAMAGED,
             Self::Limit { .. } => &LIMIT,
+            Self::Secret { .. } => &SECRET,
         }
     }
 
@@ -231,6 +241,9 @@ impl Diagnostic for Error {
             Self::NoBackup { .. } => "`rollforward backups CLUSTER` lists what there is",
             Self::WalMissing { .. } => {
                 "see `rollforward wal status CLUSTER` for gaps; if the server still has the segment, archiving it heals the gap"
+            }
+            Self::Secret { .. } => {
+                "read it again from where it was written down; the recovery kit names the keys that open the repository"
             }
             Self::Limit { .. } => {
                 "this is a bug or a cluster of a size never seen: please report it"

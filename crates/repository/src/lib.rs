@@ -5,17 +5,23 @@
 
 pub mod catalog;
 pub mod codec;
+pub mod condemned;
 pub mod coverage;
 pub mod error;
 pub mod gap;
 pub mod header;
+pub mod key_file;
 pub mod keys;
 pub mod kind;
+pub mod kit;
+pub mod lease;
 pub mod lineage;
+pub mod moved;
 pub mod names;
 pub mod object;
 pub mod pack;
 pub mod piece;
+pub mod recovery_code;
 pub mod relation_map;
 pub mod root;
 pub mod seal;
@@ -28,6 +34,8 @@ pub mod wal_object;
 pub mod wal_stream;
 pub mod walk;
 pub mod window;
+
+mod base32;
 
 pub use codec::{Codec, Compression};
 pub use error::Error;

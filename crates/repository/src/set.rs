@@ -13,6 +13,7 @@ use crate::codec::Compression;
 use crate::header::HEADER_LEN;
 use crate::keys::SetKeys;
 use crate::kind::Kind;
+use crate::moved::{self, Moved};
 use crate::names::{self, PackId};
 use crate::object::{FrameAt, ObjectError, OpenObject, open_object, seal_object};
 
@@ -38,7 +39,14 @@ pub struct Repository {
     members: Vec<Member>,
     keys: Arc<SetKeys>,
     packs: Mutex<HashMap<PackId, Arc<OpenObject>>>,
+    moved: Mutex<HashMap<PackId, Arc<Moved>>>,
 }
+
+/// What is done with each opened frame: its position among those asked for, and its bytes.
+type EachFrame<'a> = &'a mut (dyn FnMut(usize, &[u8]) -> Result<(), Error> + Send);
+
+/// How many compactions in a row are followed: nobody compacts a pack this often.
+const MOVES_MAX: usize = 32;
 
 /// What creating an object found in the members that answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +61,7 @@ impl Repository {
     /// A set of members that are known to belong together (see [`crate::unlock`]).
     #[must_use]
     pub fn new(members: Vec<Member>, keys: Arc<SetKeys>) -> Self {
-        Self { members, keys, packs: Mutex::default() }
+        Self { members, keys, packs: Mutex::default(), moved: Mutex::default() }
     }
 
     /// The set's keys.
@@ -205,7 +213,8 @@ impl Repository {
     /// Reads frames of one pack and hands each opened frame to `each` as `(position in frames,
     /// plain bytes)`, in order. Frames that lie side by side are read in one request. When a
     /// member's bytes do not prove themselves, the run is read again from the next member, so
-    /// `each` may see a frame twice with equal bytes.
+    /// `each` may see a frame twice with equal bytes. Frames of a pack that was compacted are read
+    /// where they are now.
     ///
     /// # Errors
     /// When no member gives the frames whole; or what `each` returned.
@@ -219,45 +228,123 @@ impl Repository {
     where
         F: FnMut(usize, &[u8]) -> Result<(), Error> + Send,
     {
-        let key = names::pack(pack);
+        self.read_frames_from(kind, pack, frames, &mut each, 0).await
+    }
+
+    async fn read_frames_from(
+        &self,
+        kind: Kind,
+        pack: PackId,
+        frames: &[FrameAt],
+        each: EachFrame<'_>,
+        moves: usize,
+    ) -> Result<(), Error> {
         let mut done = 0;
-        let (mut scratch, mut raw) = (Vec::new(), Vec::new());
         while let Some(rest) = frames.get(done..).filter(|rest| !rest.is_empty()) {
             let run = side_by_side(rest);
-            let mut failed = None;
-            let mut good = false;
-            for member in &self.members {
-                let opened = async {
-                    let open = self.open_pack(member, kind, pack, &key).await?;
-                    let range = run_range(run);
-                    let bytes = member.store.get_range(&key, range).await?;
-                    let mut at = 0;
-                    for (number, frame) in run.iter().enumerate() {
-                        let end = at + frame.sealed_len as usize;
-                        let sealed = bytes.get(at..end).unwrap_or_default();
-                        open.sealer()
-                            .open(frame.shape, sealed, &mut scratch, &mut raw)
-                            .map_err(|why| self.explain(member, &key, ObjectError::Damaged(why)))?;
-                        each(done + number, &raw)?;
-                        at = end;
-                    }
-                    Ok::<(), Error>(())
+            match self.read_run(kind, pack, run, done, each).await {
+                Ok(()) => {}
+                Err(Error::Store(absent @ store::Error::NotFound { .. })) => {
+                    let moved = self.moved(pack, moves, absent).await?;
+                    Box::pin(self.read_moved(kind, &moved, run, done, each, moves + 1)).await?;
                 }
-                .await;
-                match opened {
-                    Ok(()) => {
-                        good = true;
-                        break;
-                    }
-                    Err(error) => failed = worse(failed, error),
-                }
+                Err(error) => return Err(error),
             }
-            match failed {
-                Some(error) if !good => return Err(error),
-                _ => done += run.len(),
-            }
+            done += run.len();
         }
         Ok(())
+    }
+
+    /// Reads frames that lie side by side, from the first member whose bytes prove themselves.
+    /// `NotFound` when the pack is gone from every member that answers.
+    async fn read_run(
+        &self,
+        kind: Kind,
+        pack: PackId,
+        run: &[FrameAt],
+        first: usize,
+        each: EachFrame<'_>,
+    ) -> Result<(), Error> {
+        let key = names::pack(pack);
+        let (mut scratch, mut raw) = (Vec::new(), Vec::new());
+        let mut failed = None;
+        for member in &self.members {
+            let opened = async {
+                let open = self.open_pack(member, kind, pack, &key).await?;
+                let bytes = member.store.get_range(&key, run_range(run)).await?;
+                let mut at = 0;
+                for (number, frame) in run.iter().enumerate() {
+                    let end = at + frame.sealed_len as usize;
+                    let sealed = bytes.get(at..end).unwrap_or_default();
+                    open.sealer()
+                        .open(frame.shape, sealed, &mut scratch, &mut raw)
+                        .map_err(|why| self.explain(member, &key, ObjectError::Damaged(why)))?;
+                    each(first + number, &raw)?;
+                    at = end;
+                }
+                Ok::<(), Error>(())
+            }
+            .await;
+            match opened {
+                Ok(()) => return Ok(()),
+                Err(error) => failed = worse(failed, error),
+            }
+        }
+        Err(failed.unwrap_or_else(|| Error::NoRepository { store: String::new() }))
+    }
+
+    /// Reads the frames of a compacted pack from where they are now.
+    async fn read_moved(
+        &self,
+        kind: Kind,
+        moved: &Moved,
+        run: &[FrameAt],
+        first: usize,
+        each: EachFrame<'_>,
+        moves: usize,
+    ) -> Result<(), Error> {
+        for (number, frame) in run.iter().enumerate() {
+            let damaged = |reason: String| Error::Damaged {
+                store: self.address(),
+                key: names::moved(moved.pack).to_string(),
+                reason,
+            };
+            let wanted = frame.shape.number;
+            let (pack, at) = moved
+                .frames
+                .get(&wanted)
+                .ok_or_else(|| damaged(format!("frame {wanted} is needed and was not moved")))?;
+            if at.shape.raw_len != frame.shape.raw_len {
+                let (expected, seen) = (frame.shape.raw_len, at.shape.raw_len);
+                let reason = format!("frame {wanted}: expected {expected} bytes, seen {seen}");
+                return Err(damaged(reason));
+            }
+            let mut forward = |_: usize, raw: &[u8]| each(first + number, raw);
+            self.read_frames_from(kind, *pack, &[*at], &mut forward, moves).await?;
+        }
+        Ok(())
+    }
+
+    /// The record of a pack's compaction. Without one, `absent` stands: the pack is lost.
+    async fn moved(
+        &self,
+        pack: PackId,
+        moves: usize,
+        absent: store::Error,
+    ) -> Result<Arc<Moved>, Error> {
+        let known = self.moved.lock().unwrap_or_else(PoisonError::into_inner).get(&pack).cloned();
+        if let Some(moved) = known {
+            return Ok(moved);
+        }
+        if moves >= MOVES_MAX {
+            return Err(absent.into());
+        }
+        let moved = match moved::read(self, pack).await {
+            Err(Error::Store(store::Error::NotFound { .. })) => return Err(absent.into()),
+            read => Arc::new(read?),
+        };
+        self.moved.lock().unwrap_or_else(PoisonError::into_inner).insert(pack, Arc::clone(&moved));
+        Ok(moved)
     }
 
     async fn open_pack(
