@@ -57,7 +57,10 @@ pub fn check_header(
     let segment = name.segment(header.segment_size).map_err(|error| misnamed(error.to_string()))?;
     let expected = segment.begin(header.segment_size);
     if header.page.address != expected {
-        return Err(misnamed(format!("expected WAL from {expected}, seen {}", header.page.address)));
+        return Err(misnamed(format!(
+            "expected WAL from {expected}, seen {}",
+            header.page.address
+        )));
     }
     if header.page.timeline > segment.timeline {
         let reason = format!(

@@ -63,8 +63,8 @@ impl Credential {
         let mut text = String::new();
         let read = file.take(SIZE_MAX).read_to_string(&mut text);
         read.map_err(|error| refuse(error.to_string()))?;
-        let (lineage, writer, token) =
-            parse(&text).ok_or_else(|| refuse(format!("expected '{TITLE}' and its three lines")))?;
+        let (lineage, writer, token) = parse(&text)
+            .ok_or_else(|| refuse(format!("expected '{TITLE}' and its three lines")))?;
         Ok(Self { lineage, writer, token, file: path.to_owned() })
     }
 }

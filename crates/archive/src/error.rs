@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use pg::{Lsn, MajorVersion, SystemId, TimelineId};
+use repository::Digest;
 use stdx::diagnostic::{CodeInfo, Diagnostic, Exit, Retry};
 
 /// An error of archiving, fetching, salvaging or searching WAL.
@@ -78,7 +79,9 @@ pub enum Error {
         reason: String,
     },
     /// The token is used from another place than it was registered for: by a copy of the cluster.
-    #[error("this is a copy of cluster '{cluster}': expected writer at '{expected}', seen '{seen}'")]
+    #[error(
+        "this is a copy of cluster '{cluster}': expected writer at '{expected}', seen '{seen}'"
+    )]
     Elsewhere {
         /// The cluster.
         cluster: String,
@@ -88,23 +91,8 @@ pub enum Error {
         seen: String,
     },
     /// Other content is archived under that name; ours was kept beside it.
-    #[error(
-        "WAL file '{name}' is already in the archive with another content\n  expected blake3 {expected}…, seen blake3 {seen}… (repository '{store}', system identifier {system_id})"
-    )]
-    Conflict {
-        /// The file's name.
-        name: String,
-        /// Digest of what the caller brought.
-        expected: String,
-        /// Digest of what is there.
-        seen: String,
-        /// The repository's address without secrets.
-        store: String,
-        /// The cluster's system identifier.
-        system_id: SystemId,
-        /// The object in which the caller's content was kept.
-        kept: String,
-    },
+    #[error(transparent)]
+    Conflict(Box<Conflict>),
     /// A restored cluster that was not adopted does not archive.
     #[error("WAL file '{name}' is held until this restored cluster is adopted")]
     Held {
@@ -144,10 +132,12 @@ pub enum Error {
         name: String,
         /// What the repository said.
         #[source]
-        source: repository::Error,
+        source: Box<repository::Error>,
     },
     /// The timeline that this restore reserved for its promotion has a history already.
-    #[error("timeline {timeline} was reserved for this restore, but has a history in the repository")]
+    #[error(
+        "timeline {timeline} was reserved for this restore, but has a history in the repository"
+    )]
     TimelineTaken {
         /// The timeline.
         timeline: TimelineId,
@@ -178,7 +168,32 @@ pub enum Error {
     },
 }
 
+/// Two contents of one WAL file.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "WAL file '{name}' is already in the archive with another content\n  expected blake3 {expected}…, seen blake3 {seen}… (repository '{store}', system identifier {system_id})"
+)]
+pub struct Conflict {
+    /// The file's name.
+    pub name: String,
+    /// Keyed digest of what the caller brought.
+    pub expected: Digest,
+    /// Keyed digest of what is there.
+    pub seen: Digest,
+    /// The repository's address without secrets.
+    pub store: String,
+    /// The cluster's system identifier.
+    pub system_id: SystemId,
+    /// The object in which the caller's content was kept.
+    pub kept: store::Key,
+}
+
 impl Error {
+    /// Whether the file is archived is not known, because of `source`.
+    pub(crate) fn unproved(name: &str, source: repository::Error) -> Self {
+        Self::Unproved { name: name.to_owned(), source: Box::new(source) }
+    }
+
     /// An error of the file system.
     pub(crate) fn file(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
@@ -189,12 +204,15 @@ impl Error {
     #[must_use]
     pub fn is_outage(&self) -> bool {
         let repository = match self {
-            Self::Repository(error) | Self::Unproved { source: error, .. } => error,
+            Self::Repository(error) => error,
+            Self::Unproved { source, .. } => source.as_ref(),
             _ => return false,
         };
         matches!(
             repository,
-            repository::Error::Store(store::Error::Unavailable { .. } | store::Error::Denied { .. })
+            repository::Error::Store(
+                store::Error::Unavailable { .. } | store::Error::Denied { .. }
+            )
         )
     }
 }
@@ -245,7 +263,7 @@ impl Diagnostic for Error {
             Self::Misnamed { .. } => &MISNAMED,
             Self::UnknownWriter { .. } => &UNKNOWN_WRITER,
             Self::Elsewhere { .. } => &ELSEWHERE,
-            Self::Conflict { .. } => &CONFLICT,
+            Self::Conflict(_) => &CONFLICT,
             Self::Held { .. } => &HELD,
             Self::Replaced { .. } => &REPLACED,
             Self::TokenFile { .. } => &TOKEN_FILE,
@@ -263,17 +281,20 @@ impl Diagnostic for Error {
         let hints: &[&str] = match self {
             Self::Repository(error) => return error.hints(),
             Self::Unproved { source, .. } => return source.hints(),
-            Self::Conflict { kept, .. } => {
+            Self::Conflict(conflict) => {
                 return vec![
                     "are two primaries archiving to this cluster name?".into(),
-                    format!("nothing is lost: this server's content was kept as '{kept}'"),
+                    format!(
+                        "nothing is lost: this server's content was kept as '{}'",
+                        conflict.kept
+                    ),
                     "`rollforward explain RF0107`".into(),
                 ];
             }
             Self::File { .. } => &["check owner, mode and free space; PostgreSQL tries again"],
-            Self::NotWal { .. } | Self::Misnamed { .. } => {
-                &["use `archive_command = 'rollforward wal push %p'` and `restore_command = 'rollforward wal get %f %p'`"]
-            }
+            Self::NotWal { .. } | Self::Misnamed { .. } => &[
+                "use `archive_command = 'rollforward wal push %p'` and `restore_command = 'rollforward wal get %f %p'`",
+            ],
             Self::Foreign { .. } => &[
                 "was the cluster created anew? `rollforward init` registers it with its own history",
                 "two clusters must not share a cluster name in rollforward.toml",
@@ -286,7 +307,9 @@ impl Diagnostic for Error {
                 "to protect it beside the original: give it a cluster name of its own, then `rollforward init`",
                 "to run it unprotected: `archive_mode = off`",
             ],
-            Self::Held { .. } => &["`rollforward adopt CLUSTER --at DIR` makes it the production of its history"],
+            Self::Held { .. } => {
+                &["`rollforward adopt CLUSTER --at DIR` makes it the production of its history"]
+            }
             Self::Replaced { .. } => &[
                 "stop this server: users of it write what is not protected",
                 "`rollforward adopt CLUSTER --at DIR` makes it the production again",
@@ -299,9 +322,9 @@ impl Diagnostic for Error {
                 "`rollforward window CLUSTER` shows what can be reached without it",
             ],
             Self::TimelineTaken { .. } => &["restore again: a new timeline is reserved then"],
-            Self::OffPath { .. } => {
-                &["recovery_target_timeline was changed after the restore: restore again with the target you want"]
-            }
+            Self::OffPath { .. } => &[
+                "recovery_target_timeline was changed after the restore: restore again with the target you want",
+            ],
             Self::Version { .. } => {
                 &["after pg_upgrade the cluster needs a new history: `rollforward init`"]
             }

@@ -6,19 +6,19 @@
 
 mod deliver;
 mod history;
-mod partial;
 
 use std::path::Path;
 use std::time::Duration;
 
 use pg::{Lsn, SegmentName, TimelineId, WalFileName, WalSegment};
+use repository::Repository;
 use repository::lineage::Lineage;
 use repository::names;
 use repository::wal_object::{self, WalFile};
-use repository::Repository;
 
 use crate::content;
 use crate::error::{Error, is_absent};
+use crate::fetch::{self, Found};
 use crate::route::Route;
 use crate::verdict::Verdict;
 
@@ -79,12 +79,10 @@ pub async fn get(repository: &Repository, request: &GetRequest<'_>) -> Verdict {
 
 /// Whether the file was delivered; otherwise it is absent and may be.
 async fn attempt_get(repository: &Repository, request: &GetRequest<'_>) -> Result<bool, Error> {
-    let name: WalFileName = request.name.parse().map_err(
-        |error: pg::wal_file_name::ParseWalFileNameError| Error::NotWal {
-            name: request.name.to_owned(),
-            reason: error.to_string(),
-        },
-    )?;
+    let name: WalFileName =
+        request.name.parse().map_err(|error: pg::wal_file_name::ParseWalFileNameError| {
+            Error::NotWal { name: request.name.to_owned(), reason: error.to_string() }
+        })?;
     match name {
         WalFileName::Segment(segment) => get_segment(repository, request, segment).await,
         WalFileName::History(timeline) => history::get(repository, request, timeline).await,
@@ -109,51 +107,98 @@ async fn get_segment(
         name: request.name.to_owned(),
         reason: error.to_string(),
     })?;
-    let on_path = request.route.timelines().any(|timeline| timeline == segment.timeline);
-    if request.route.target().is_some() && !on_path {
-        let path = request.route.describe();
-        return Err(Error::OffPath { name: request.name.to_owned(), path });
+    if !on_route(request, segment)? {
+        return Ok(false);
     }
-    let file = WalFile::Segment(segment, size);
-    match wal_object::get(repository, request.lineage.id, &file).await {
-        Ok((_, content)) => {
-            let (_, header) = content::check_segment(name, &content, request.lineage)?;
-            if header.segment_size != size {
-                let reason = format!("expected segments of {size}, seen {}", header.segment_size);
-                return Err(Error::Misnamed { name: request.name.to_owned(), reason });
-            }
-            deliver::deliver(request.destination, &content)?;
-            Ok(true)
+    let content = match fetch::segment(repository, request.lineage, segment, size).await? {
+        Found::Whole(content) => Some(content),
+        Found::Begun { content, len } => {
+            may_end_at(repository, request, segment, segment.begin(size) + len).await?;
+            // A standby waits for the rest instead.
+            (!request.standby || request.allow_partial).then_some(content)
         }
-        Err(error) if is_absent(&error) => absent_segment(repository, request, segment).await,
-        Err(source) => Err(Error::Unproved { name: request.name.to_owned(), source }),
+        Found::Absent => match partial(repository, request, segment).await? {
+            Some(content) => Some(content),
+            None => {
+                may_end_at(repository, request, segment, segment.begin(size)).await?;
+                None
+            }
+        },
+    };
+    match content {
+        Some(content) => deliver::deliver(request.destination, &content).map(|()| true),
+        None => Ok(false),
     }
 }
 
-/// Whether something stands in for the segment that no repository has, or recovery may end there.
-async fn absent_segment(
+/// Whether recovery may be given the segment, if it is there.
+///
+/// Where a timeline branches off inside a segment, PostgreSQL asks for the newer timeline's file
+/// first and then for the older one's, which goes on with what was written *after* the branch: it
+/// would replay that as well.
+fn on_route(request: &GetRequest<'_>, segment: WalSegment) -> Result<bool, Error> {
+    let (route, size) = (request.route, request.route.segment_size());
+    if route.target().is_none() {
+        return Ok(true);
+    }
+    if !route.timelines().any(|timeline| timeline == segment.timeline) {
+        return Err(Error::OffPath { name: request.name.to_owned(), path: route.describe() });
+    }
+    match route.file(segment.number) {
+        Some(file) if file != segment => match request.end {
+            Some(end) if end <= segment.begin(size) => Ok(false),
+            _ => Err(Error::Hole {
+                name: file.name(size),
+                end: format!("timeline {}", route.target().unwrap_or(file.timeline)),
+            }),
+        },
+        _ => Ok(true),
+    }
+}
+
+/// Checks that recovery may find the end of the log at `reach`, which lies in `segment`. A standby
+/// finds none: it waits for more.
+///
+/// # Errors
+/// [`Error::Hole`] when recovery needs what comes behind.
+async fn may_end_at(
     repository: &Repository,
     request: &GetRequest<'_>,
     segment: WalSegment,
-) -> Result<bool, Error> {
-    if request.allow_partial
-        && let Some(content) = partial::finalised(repository, request, segment).await?
-    {
-        deliver::deliver(request.destination, &content)?;
-        return Ok(true);
-    }
-    if request.standby {
-        return Ok(false);
-    }
+    reach: Lsn,
+) -> Result<(), Error> {
     match request.end {
-        Some(end) if segment.begin(request.route.segment_size()) < end => {
-            Err(request.hole(end.to_string()))
-        }
-        Some(_) => Ok(false),
+        _ if request.standby => Ok(()),
+        Some(end) if reach < end => Err(request.hole(end.to_string())),
+        Some(_) => Ok(()),
         None => match later(repository, request, segment).await? {
             Some(name) => Err(request.hole(format!("segment '{name}'"))),
-            None => Ok(false),
+            None => Ok(()),
         },
+    }
+}
+
+/// The last segment of a dead timeline, as PostgreSQL archives it at a promotion, when it may stand
+/// for the whole one. What lies behind its valid end PostgreSQL finds out as after a crash.
+async fn partial(
+    repository: &Repository,
+    request: &GetRequest<'_>,
+    segment: WalSegment,
+) -> Result<Option<Vec<u8>>, Error> {
+    if !request.allow_partial {
+        return Ok(None);
+    }
+    let file = WalFile::Partial(format!("{}.partial", request.name));
+    match wal_object::get(repository, request.lineage.id, &file).await {
+        Ok((_, content)) => {
+            let name = segment.name(request.route.segment_size());
+            if let Ok(WalFileName::Segment(parsed)) = name.parse() {
+                content::check_segment(parsed, &content, request.lineage)?;
+            }
+            Ok(Some(content))
+        }
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(Error::unproved(request.name, error)),
     }
 }
 
@@ -165,28 +210,19 @@ async fn later(
     segment: WalSegment,
 ) -> Result<Option<String>, Error> {
     let size = request.route.segment_size();
-    let mut timelines: Vec<TimelineId> =
-        request.route.timelines().filter(|timeline| *timeline > segment.timeline).collect();
-    timelines.insert(0, segment.timeline);
-    for timeline in timelines {
+    let newer = request.route.timelines().filter(|timeline| *timeline > segment.timeline);
+    for timeline in std::iter::once(segment.timeline).chain(newer) {
         let prefix = names::wal_prefix(request.lineage.id, timeline);
-        // A member that does not answer could have more than the others.
-        for member in repository.members() {
-            let alone = repository.only(&member.name);
-            let listed = match &alone {
-                Some(alone) => alone.list(&prefix).await,
-                None => continue,
-            };
-            let listed = listed
-                .map_err(|source| Error::Unproved { name: request.name.to_owned(), source })?;
-            let found = listed.iter().filter_map(|meta| {
-                let name = meta.key.as_str().strip_prefix(&prefix)?;
-                let seen = WalSegment::parse(name, size).ok()?;
-                (seen.number > segment.number).then(|| name.to_owned())
-            });
-            if let Some(name) = found.min() {
-                return Ok(Some(name));
-            }
+        let listed = fetch::listed_everywhere(repository, &prefix)
+            .await
+            .map_err(|error| Error::unproved(request.name, error))?;
+        let found = listed.iter().filter_map(|key| {
+            let name = key.as_str().strip_prefix(&prefix)?;
+            let seen = WalSegment::parse(name, size).ok()?;
+            (seen.number > segment.number).then(|| name.to_owned())
+        });
+        if let Some(name) = found.min() {
+            return Ok(Some(name));
         }
     }
     Ok(None)
@@ -204,6 +240,6 @@ async fn get_small(
             Ok(true)
         }
         Err(error) if is_absent(&error) => Ok(false),
-        Err(source) => Err(Error::Unproved { name: request.name.to_owned(), source }),
+        Err(error) => Err(Error::unproved(request.name, error)),
     }
 }

@@ -12,10 +12,13 @@ pub mod content;
 pub mod credential;
 pub mod error;
 pub mod get;
+pub mod prefetch;
 pub mod push;
 pub mod route;
 pub mod source;
 pub mod verdict;
+
+mod fetch;
 
 pub use credential::Credential;
 pub use error::Error;

@@ -10,14 +10,14 @@ use std::path::Path;
 use bytes::Bytes;
 use jiff::Timestamp;
 use pg::{SegmentName, WalFileName};
+use repository::Repository;
 use repository::codec::Compression;
 use repository::lineage::{self, Lineage, State, Writer};
 use repository::wal_object::{self, Provenance, WalFile, WalPut};
-use repository::Repository;
 
 use crate::content;
 use crate::credential::Credential;
-use crate::error::{Error, is_absent};
+use crate::error::{Conflict, Error, is_absent};
 use crate::source::SourceFile;
 
 /// The longest WAL file there is: a segment of the largest size, in bytes.
@@ -93,8 +93,14 @@ pub async fn push(repository: &Repository, request: &PushRequest<'_>) -> Result<
         writer: authority.writer.id,
         written: request.now,
     };
-    let put =
-        wal_object::put(repository, &file, &bytes, provenance, request.compression, request.threads);
+    let put = wal_object::put(
+        repository,
+        &file,
+        &bytes,
+        provenance,
+        request.compression,
+        request.threads,
+    );
     outcome(repository, &authority.lineage, &file, &bytes, put.await?)
 }
 
@@ -120,10 +126,18 @@ pub async fn authorise(
     );
     let missing = |what: &str| unknown(format!("{what} is not in '{}'", repository.address()));
     let lineage = lineage.map_err(|error| {
-        if is_absent(&error) { missing(&format!("history {}", credential.lineage)) } else { error.into() }
+        if is_absent(&error) {
+            missing(&format!("history {}", credential.lineage))
+        } else {
+            error.into()
+        }
     })?;
     let writer = writer.map_err(|error| {
-        if is_absent(&error) { missing(&format!("writer {}", credential.writer)) } else { error.into() }
+        if is_absent(&error) {
+            missing(&format!("writer {}", credential.writer))
+        } else {
+            error.into()
+        }
     })?;
     if *repository.keys().digest(credential.token.expose()).as_bytes() != writer.token_digest {
         return Err(unknown("expected another token for this writer".into()));
@@ -135,7 +149,8 @@ pub async fn authorise(
             seen: format!("{}:{}", request.host, source.data_directory.display()),
         });
     }
-    let state = state?.ok_or_else(|| unknown("no writer of this history is in force yet".into()))?;
+    let state =
+        state?.ok_or_else(|| unknown("no writer of this history is in force yet".into()))?;
     if state.writer != writer.id {
         return Err(Error::Replaced {
             name: source.name.to_string(),
@@ -148,8 +163,8 @@ pub async fn authorise(
 
 /// A token inside the data directory would be copied along with it and prove nothing.
 fn outside(credential: &Credential, data_directory: &Path) -> Result<(), Error> {
-    let real = std::fs::canonicalize(&credential.file)
-        .map_err(Error::file("read", &credential.file))?;
+    let real =
+        std::fs::canonicalize(&credential.file).map_err(Error::file("read", &credential.file))?;
     if real.starts_with(data_directory) {
         let reason = format!("expected it outside '{}'", data_directory.display());
         return Err(Error::TokenFile { path: credential.file.clone(), reason });
@@ -268,13 +283,13 @@ fn outcome(
             tracing::warn!(name = file.name(), %kept, "another partial segment has this name");
             Ok(Pushed::KeptBeside { key: kept.to_string() })
         }
-        (WalPut::Conflict { there, kept }, _) => Err(Error::Conflict {
+        (WalPut::Conflict { there, kept }, _) => Err(Error::Conflict(Box::new(Conflict {
             name: file.name(),
-            expected: repository.keys().digest(bytes).to_string(),
-            seen: there.digest.to_string(),
+            expected: repository.keys().digest(bytes),
+            seen: there.digest,
             store: repository.address(),
             system_id: lineage.system_id,
-            kept: kept.to_string(),
-        }),
+            kept,
+        }))),
     }
 }

@@ -2,6 +2,7 @@
 
 use pg::history::PathStretch;
 use pg::{SegmentSize, TimelineId, WalSegment};
+use repository::timeline::TimelinePath;
 
 /// The way through the timelines that a recovery follows, and the size of its segments.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,12 @@ impl Route {
     #[must_use]
     pub fn new(stretches: Vec<PathStretch>, segment_size: SegmentSize) -> Self {
         Self { stretches, segment_size }
+    }
+
+    /// The way along `path`.
+    #[must_use]
+    pub fn along(path: &TimelinePath, segment_size: SegmentSize) -> Self {
+        Self::new(path.stretches().to_vec(), segment_size)
     }
 
     /// The segment size.

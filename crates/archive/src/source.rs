@@ -28,9 +28,9 @@ impl SourceFile {
     pub fn locate(path: &Path) -> Result<Self, Error> {
         let refuse = |reason: String| Error::NotWal { name: path.display().to_string(), reason };
         let text = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let name = text.parse().map_err(|error: pg::wal_file_name::ParseWalFileNameError| {
-            refuse(error.to_string())
-        })?;
+        let name = text
+            .parse()
+            .map_err(|error: pg::wal_file_name::ParseWalFileNameError| refuse(error.to_string()))?;
         let folder = path.parent().filter(|folder| folder.file_name() == Some("pg_wal".as_ref()));
         let data = folder.and_then(Path::parent).filter(|data| data.is_absolute());
         let data = data.ok_or_else(|| {
@@ -51,8 +51,10 @@ impl SourceFile {
     pub fn major_version(&self) -> Result<MajorVersion, Error> {
         let path = self.data_directory.join("PG_VERSION");
         let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
-        MajorVersion::from_version_file(&text)
-            .map_err(|error| Error::NotWal { name: self.name.to_string(), reason: error.to_string() })
+        MajorVersion::from_version_file(&text).map_err(|error| Error::NotWal {
+            name: self.name.to_string(),
+            reason: error.to_string(),
+        })
     }
 
     /// The history of `timeline` as it lies beside the file; `None` when there is none that can be

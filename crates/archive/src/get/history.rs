@@ -28,7 +28,7 @@ pub(super) async fn get(
     let found = match wal_object::get(repository, request.lineage.id, &file).await {
         Ok((_, content)) => Some(content),
         Err(error) if is_absent(&error) => None,
-        Err(source) => return Err(Error::Unproved { name: request.name.to_owned(), source }),
+        Err(error) => return Err(Error::unproved(request.name, error)),
     };
     let target = request.route.target();
     let content = match (found, reserved) {

@@ -1,0 +1,9 @@
+//! Archiving and recovery on real stores and real servers.
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests fail tests this way
+
+mod support;
+
+mod cached;
+mod gets;
+mod prefetches;
+mod pushes;
