@@ -38,6 +38,7 @@ mod open;
 mod transaction;
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 pub use transaction::{
     FileChange, RelationRows, RowCounts, TableTruncate, TimePoint, TimePointKind, Transaction,
@@ -91,7 +92,7 @@ impl Default for Limits {
 #[derive(Debug)]
 pub struct Activity {
     limits: Limits,
-    open: HashMap<Xid, Open>,
+    open: HashMap<Xid, Open, BuildHasherDefault<XidHasher>>,
     notable: Vec<Transaction>,
     notable_lost: u64,
     records_lost: u64,
@@ -105,7 +106,7 @@ impl Activity {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            open: HashMap::new(),
+            open: HashMap::default(),
             notable: Vec::new(),
             notable_lost: 0,
             records_lost: 0,
@@ -174,13 +175,17 @@ impl Activity {
         if record.xid == Xid::INVALID {
             return;
         }
-        if !self.open.contains_key(&record.xid) && !self.make_room() {
+        if let Some(open) = self.open.get_mut(&record.xid) {
+            open.count(record);
+            add(open, &self.limits);
+        } else if self.make_room() {
+            let mut open = Open::new(record.start);
+            open.count(record);
+            add(&mut open, &self.limits);
+            self.open.insert(record.xid, open);
+        } else {
             self.records_lost += 1;
-            return;
         }
-        let open = self.open.entry(record.xid).or_insert_with(|| Open::new(record.start));
-        open.count(record);
-        add(open, &self.limits);
     }
 
     /// Whether one more transaction can be followed. When there are too many, subtransactions
@@ -259,6 +264,9 @@ impl Activity {
 
     fn commit(&mut self, record: &Record<'_>, ended: &Ended<'_>) {
         let mut open = self.close(record, ended.xid, ended.subtransactions.iter());
+        if open.is_small(ended, &self.limits) {
+            return;
+        }
         open.note_subtransactions(ended.subtransactions.len());
         let transaction = open.committed(record, ended, &self.limits);
         if !transaction.is_notable(&self.limits) {
@@ -326,6 +334,29 @@ impl Activity {
             _ => self.with_open(record, |_, _| ()),
         }
         Ok(())
+    }
+}
+
+/// Spreads transaction ids, which the server counts up and nobody chooses, so that no defence
+/// against chosen keys is needed. There is one look-up for each record.
+#[derive(Clone, Copy, Debug, Default)]
+struct XidHasher(u64);
+
+impl Hasher for XidHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u32(u32::from(*byte));
+        }
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        // 2⁶⁴ divided by the golden ratio, as in Knuth's multiplicative hashing.
+        const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
+        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(SPREAD);
     }
 }
 

@@ -234,6 +234,16 @@ impl Open {
         Some(self.transaction(xid, &ending, &state.dropped.iter().copied().collect()))
     }
 
+    /// Whether the transaction cannot be notable. Spares most transactions all further work.
+    pub(super) fn is_small(&self, ended: &Ended<'_>, limits: &Limits) -> bool {
+        self.rows.deleted < limits.rows_deleted_min
+            && self.rows.updated < limits.rows_updated_min
+            && ended.dropped.is_empty()
+            && self.truncates.is_empty()
+            && self.dropped_databases.is_empty()
+            && self.dropped_tablespaces.is_empty()
+    }
+
     /// The transaction after its commit.
     pub(super) fn committed(
         mut self,
