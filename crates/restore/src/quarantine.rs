@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use pg::MajorVersion;
-use pg::recovery::{ArchiveRecovery, RecoveryTarget, SettingsBlock, TargetAction, TargetTimeline};
+use pg::recovery::{ArchiveRecovery, RecoveryTarget, RecoverySettings, TargetAction, TargetTimeline};
 use repository::root::Root;
 
 use crate::Error;
@@ -72,7 +72,7 @@ impl Quarantine {
         let failed = |reason: String| Error::Settings { reason };
         let major = MajorVersion::from_server_version_num(root.summary.server_version)
             .map_err(|error| failed(error.to_string()))?;
-        let mut block = SettingsBlock::new(major);
+        let mut block = RecoverySettings::new(major);
         for (name, value) in self.settings(root) {
             if pg::recovery::has_setting(major, name) {
                 block.add(name, &value).map_err(|error| failed(error.to_string()))?;
@@ -166,7 +166,7 @@ pub fn lift(
     }
     let text = std::fs::read_to_string(&path).map_err(|error| Error::file("read", &path, error))?;
     let failed = |error: pg::recovery::RecoveryError| Error::Settings { reason: error.to_string() };
-    let mut block = SettingsBlock::new(major);
+    let mut block = RecoverySettings::new(major);
     for (name, value) in settings {
         block.add(name, value).map_err(failed)?;
     }

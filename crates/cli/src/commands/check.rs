@@ -1,0 +1,117 @@
+//! `rollforward check`: what would stop a recovery today.
+
+mod cluster;
+mod repositories;
+
+use serde::Serialize;
+
+use super::Context;
+use crate::output::table;
+use crate::wiring::block_on;
+
+/// Arguments of `check`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The cluster; without one every cluster is checked
+    cluster: Option<String>,
+    /// Do not write to the repositories: put-if-absent is then not proved
+    #[arg(long)]
+    read_only: bool,
+}
+
+/// How a finding counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Weight {
+    /// As it should be.
+    Good,
+    /// Recovery works, but something is missing.
+    Warning,
+    /// A recovery would fail, or lose more than it must.
+    Problem,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+pub(crate) struct Finding {
+    pub(crate) weight: Weight,
+    /// What was looked at.
+    pub(crate) subject: String,
+    /// What was seen.
+    pub(crate) seen: String,
+    /// What to do about it.
+    pub(crate) next: Option<String>,
+}
+
+/// Collects findings.
+#[derive(Debug, Default)]
+pub(crate) struct Findings(Vec<Finding>);
+
+impl Findings {
+    pub(crate) fn good(&mut self, subject: &str, seen: impl Into<String>) {
+        self.0.push(Finding { weight: Weight::Good, subject: subject.into(), seen: seen.into(), next: None });
+    }
+
+    pub(crate) fn warning(&mut self, subject: &str, seen: impl Into<String>, next: impl Into<String>) {
+        self.0.push(Finding {
+            weight: Weight::Warning,
+            subject: subject.into(),
+            seen: seen.into(),
+            next: Some(next.into()),
+        });
+    }
+
+    pub(crate) fn problem(&mut self, subject: &str, seen: impl Into<String>, next: impl Into<String>) {
+        self.0.push(Finding {
+            weight: Weight::Problem,
+            subject: subject.into(),
+            seen: seen.into(),
+            next: Some(next.into()),
+        });
+    }
+
+    /// A problem from an error, with its first hint.
+    pub(crate) fn failed(&mut self, subject: &str, error: &anyhow::Error) {
+        let hint = crate::failure::diagnostic(error).and_then(|error| error.hints().into_iter().next());
+        self.problem(subject, format!("{error:#}"), hint.unwrap_or_default());
+    }
+}
+
+pub(crate) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Result<u8> {
+    let config = context.config()?;
+    let clusters = match &arguments.cluster {
+        Some(name) => vec![config.cluster(Some(name))?],
+        None => config.clusters.values().collect(),
+    };
+    block_on(async {
+        let mut findings = Findings::default();
+        findings.good("configuration", format!("'{}' is valid", config.path.display()));
+        for cluster in clusters {
+            repositories::check(&config, cluster, arguments.read_only, &mut findings).await;
+            cluster::check(context, &config, cluster, &mut findings).await;
+        }
+        Ok(print(context, &findings.0))
+    })
+}
+
+fn print(context: &Context<'_>, findings: &[Finding]) -> u8 {
+    let mut list = table(&["", "what", "seen"]);
+    for finding in findings {
+        let mark = match finding.weight {
+            Weight::Good => "ok",
+            Weight::Warning => "warning",
+            Weight::Problem => "PROBLEM",
+        };
+        let next = finding.next.as_ref().filter(|next| !next.is_empty());
+        let seen = next.map_or_else(
+            || finding.seen.clone(),
+            |next| format!("{}\n→ {next}", finding.seen),
+        );
+        list.add_row([mark, &finding.subject, &seen]);
+    }
+    context.printer.result(&findings, &list.to_string());
+    let problems = findings.iter().filter(|finding| finding.weight == Weight::Problem).count();
+    let warnings = findings.iter().filter(|finding| finding.weight == Weight::Warning).count();
+    context.printer.note(&format!("{problems} problems, {warnings} warnings"));
+    if problems > 0 { 3 } else { 0 }
+}

@@ -1,0 +1,60 @@
+//! The repositories of a cluster: reachable, honest about put-if-absent, with two ways in.
+
+use repository::unlock;
+
+use super::Findings;
+use crate::config::{ClusterConfig, Config, RepositoryConfig};
+use crate::{secrets, wiring};
+
+pub(super) async fn check(
+    config: &Config,
+    cluster: &ClusterConfig,
+    read_only: bool,
+    findings: &mut Findings,
+) {
+    for name in &cluster.repositories {
+        let Some(table) = config.repositories.get(name) else { continue };
+        let subject = format!("repository {name}");
+        if let Err(error) = one(config, table, read_only, &subject, findings).await {
+            findings.failed(&subject, &error);
+        }
+    }
+}
+
+async fn one(
+    config: &Config,
+    table: &RepositoryConfig,
+    read_only: bool,
+    subject: &str,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    let store = wiring::open_store(table, false)?;
+    let descriptor = unlock::describe(&store).await?;
+    findings.good(subject, format!("'{}' answers, set {}", store.address(), descriptor.set));
+    if !read_only && !table.single_writer {
+        store::prove_put_if_absent(store.as_ref()).await?;
+        findings.good(subject, "put-if-absent is honoured");
+    }
+    if !descriptor.encrypted {
+        findings.warning(subject, "it is not encrypted", "a new repository with keys, if that was not meant");
+        return Ok(());
+    }
+    let unlock = secrets::unlock_of(&table.keys, subject)?;
+    let member = repository::Member { name: table.name.clone(), store: std::sync::Arc::clone(&store) };
+    unlock::open(vec![member], unlock.as_ref()).await?;
+    let by = unlock.map_or_else(String::new, |unlock| unlock.describe());
+    let slots = unlock::slots(&store).await?.len();
+    findings.good(subject, format!("{by} opens it; it has {slots} slots"));
+    if slots < 2 {
+        findings.problem(subject, "there is one way in only", "rollforward key add --recovery-code-file FILE");
+    }
+    let proof = crate::commands::key::prove::proof_path(config, &descriptor.set.to_string());
+    if !proof.exists() {
+        findings.warning(
+            subject,
+            "the recovery kit was never proved",
+            format!("rollforward key prove --repository {} with the recovery code", table.url),
+        );
+    }
+    Ok(())
+}

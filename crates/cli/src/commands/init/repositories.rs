@@ -1,0 +1,160 @@
+//! Creating the repositories of a set, and opening each one the way a recovery would.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use repository::Member;
+use repository::seal::Secret;
+use repository::unlock::{self, NewRepository, NewSet, Unlock};
+use serde::Serialize;
+use store::Store;
+
+use super::Arguments;
+use super::super::Context;
+use crate::config::{Config, KeySource, RepositoryConfig};
+use crate::secrets;
+use crate::wiring::open_store;
+
+/// One repository after `init`.
+#[derive(Debug, Serialize)]
+pub(super) struct Made {
+    pub(super) name: String,
+    pub(super) address: String,
+    pub(super) set: String,
+    pub(super) created: bool,
+}
+
+/// Makes sure that every repository of a set exists and opens.
+pub(super) async fn ensure(
+    context: &Context<'_>,
+    arguments: &Arguments,
+    config: &Config,
+    names: &[String],
+    now: Timestamp,
+) -> anyhow::Result<Vec<Made>> {
+    let tables: Vec<&RepositoryConfig> =
+        names.iter().filter_map(|name| config.repositories.get(name)).collect();
+    let mut existing: Option<(Arc<dyn Store>, &RepositoryConfig)> = None;
+    let mut stores = Vec::new();
+    for table in tables {
+        let store = open_store(table, true)?;
+        let there = match unlock::describe(&store).await {
+            Ok(_) => true,
+            Err(repository::Error::NoRepository { .. }) => false,
+            Err(error) => return Err(error.into()),
+        };
+        if there && existing.is_none() {
+            existing = Some((Arc::clone(&store), table));
+        }
+        stores.push((store, table, there));
+    }
+    let missing: Vec<_> = stores.iter().filter(|(_, _, there)| !there).collect();
+    for (store, table, _) in &missing {
+        prove(store, table).await?;
+    }
+    let secrets = if missing.is_empty() { Vec::new() } else { slots(context, arguments, config, &stores)? };
+    let fresh = NewSet::draw(!secrets.is_empty());
+    for (store, table, _) in &missing {
+        let new = NewRepository { slots: &secrets, single_writer: table.single_writer, created: now };
+        match &existing {
+            Some((first, table)) => {
+                let present = secrets::unlock_of(&table.keys, &format!("repository '{}'", table.name))?;
+                unlock::join_member(first, present.as_ref(), store, &new).await?;
+            }
+            None => fresh.create_member(store, &new).await?,
+        }
+        // A slot that was never opened is a hope, not a way in.
+        for (_, secret) in &secrets {
+            let member = Member { name: table.name.clone(), store: Arc::clone(store) };
+            unlock::open(vec![member], Some(secret))
+                .await
+                .with_context(|| format!("prove that {} opens the repository", secret.describe()))?;
+        }
+    }
+    let mut made = Vec::new();
+    for (store, table, there) in &stores {
+        made.push(Made {
+            name: table.name.clone(),
+            address: store.address().into(),
+            set: unlock::describe(store).await?.set.to_string(),
+            created: !there,
+        });
+    }
+    Ok(made)
+}
+
+/// The store must honour put-if-absent, unless one writer was declared.
+async fn prove(store: &Arc<dyn Store>, table: &RepositoryConfig) -> anyhow::Result<()> {
+    match store::prove_put_if_absent(store.as_ref()).await {
+        Ok(()) => Ok(()),
+        Err(_) if table.single_writer => Ok(()),
+        Err(error) => Err(anyhow::Error::new(error))
+            .with_context(|| format!("prove repository '{}'", table.name)),
+    }
+}
+
+/// The first slots: a key file for machines and a recovery code for people. Without keys in the
+/// configuration the set is not encrypted.
+fn slots(
+    context: &Context<'_>,
+    arguments: &Arguments,
+    config: &Config,
+    stores: &[(Arc<dyn Store>, &RepositoryConfig, bool)],
+) -> anyhow::Result<Vec<(String, Unlock)>> {
+    let mut keys: Vec<&KeySource> = Vec::new();
+    for key in stores.iter().flat_map(|(_, table, _)| &table.keys) {
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    let mut slots = Vec::new();
+    for key in keys {
+        let slot = match key {
+            KeySource::File(path) => ("key file".to_owned(), key_file(context, config, path)?),
+            KeySource::Passphrase(reference) => ("passphrase".to_owned(), passphrase(reference.as_ref())?),
+            KeySource::RecoveryCode => {
+                ("recovery code".to_owned(), super::recovery_code::make(context, arguments)?)
+            }
+        };
+        slots.push(slot);
+    }
+    if slots.len() == 1 {
+        context.printer.note(
+            "warning: the repository has one way in only; add a second one with `rollforward key add`",
+        );
+    }
+    Ok(slots)
+}
+
+fn key_file(context: &Context<'_>, config: &Config, path: &PathBuf) -> anyhow::Result<Unlock> {
+    if !path.exists() {
+        let text = repository::key_file::render(&Secret::random());
+        if let Some(folder) = path.parent() {
+            stdx::durable::create_dir_all(folder)?;
+        }
+        stdx::durable::create_new(path, text.as_bytes(), 0o600)
+            .with_context(|| format!("write key file '{}'", path.display()))?;
+        for cluster in config.clusters.values() {
+            crate::wiring::hand_to_owner_of(&cluster.data_directory, path)?;
+        }
+        context.printer.note(&format!("wrote key file '{}'", path.display()));
+    }
+    secrets::read_key_file(path)
+}
+
+fn passphrase(reference: Option<&crate::config::SecretRef>) -> anyhow::Result<Unlock> {
+    if let Some(reference) = reference {
+        return Ok(Unlock::Passphrase(secrets::resolve(reference, "the new repository")?));
+    }
+    let first = secrets::ask_hidden("new passphrase: ")?;
+    let second = secrets::ask_hidden("once more: ")?;
+    if *first != *second || first.len() < 8 {
+        return Err(crate::failure::Error::Usage(
+            "expected the same passphrase of at least 8 characters twice".into(),
+        )
+        .into());
+    }
+    Ok(Unlock::Passphrase(first))
+}

@@ -1,0 +1,99 @@
+//! `rollforward key add`.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use repository::recovery_code::RecoveryCode;
+use repository::seal::Secret;
+use repository::unlock::{self, Unlock};
+use serde::Serialize;
+use stdx::{Clock, SystemClock};
+
+use super::super::Context;
+use super::tables;
+use crate::failure::Error;
+use crate::wiring::{block_on, open_store};
+use crate::{secrets, wiring};
+
+/// Arguments of `key add`.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("what").required(true))]
+pub(crate) struct Arguments {
+    /// The cluster; may be left out when there is only one
+    cluster: Option<String>,
+    /// Add this key file; made when it is missing
+    #[arg(long, value_name = "FILE", group = "what")]
+    key_file: Option<PathBuf>,
+    /// Add a passphrase, which is asked for
+    #[arg(long, group = "what")]
+    passphrase: bool,
+    /// Add a recovery code and write it to this file
+    #[arg(long, value_name = "FILE", group = "what")]
+    recovery_code_file: Option<PathBuf>,
+    /// What to call it in listings
+    #[arg(long, value_name = "TEXT")]
+    name: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Added {
+    repository: String,
+    slot: String,
+}
+
+pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Result<u8> {
+    let config = context.config()?;
+    let cluster = config.cluster(arguments.cluster.as_deref())?;
+    let (added, word) = secret(arguments, cluster)?;
+    block_on(async {
+        let mut rows = Vec::new();
+        for table in tables(&config, cluster) {
+            let owner = format!("repository '{}'", table.name);
+            let present = secrets::unlock_of(&table.keys, &owner)?.ok_or_else(|| Error::Failed {
+                what: format!("no configured key opens {owner}"),
+                hint: "name a key file in its `keys`".into(),
+            })?;
+            let store = open_store(table, false)?;
+            let name = arguments.name.as_deref().unwrap_or(word);
+            let now = SystemClock::new().now();
+            let slot = unlock::add_slot(&store, &present, name, &added, now).await?;
+            let member = repository::Member { name: table.name.clone(), store };
+            unlock::open(vec![member], Some(&added)).await.context("prove the new slot")?;
+            rows.push(Added { repository: table.name.clone(), slot: slot.to_string() });
+        }
+        let text: Vec<String> = rows
+            .iter()
+            .map(|row| format!("added {word} to repository '{}' as slot {}", row.repository, row.slot))
+            .collect();
+        context.printer.result(&rows, &text.join("\n"));
+        Ok(0)
+    })
+}
+
+fn secret(
+    arguments: &Arguments,
+    cluster: &crate::config::ClusterConfig,
+) -> anyhow::Result<(Unlock, &'static str)> {
+    if let Some(path) = &arguments.key_file {
+        if !path.exists() {
+            let text = repository::key_file::render(&Secret::random());
+            stdx::durable::create_new(path, text.as_bytes(), 0o600)
+                .with_context(|| format!("write key file '{}'", path.display()))?;
+            wiring::hand_to_owner_of(&cluster.data_directory, path)?;
+        }
+        return Ok((secrets::read_key_file(path)?, "key file"));
+    }
+    if let Some(path) = &arguments.recovery_code_file {
+        let code = RecoveryCode::random();
+        stdx::durable::create_new(path, format!("{}\n", code.render()).as_bytes(), 0o600)
+            .with_context(|| format!("write the recovery code to '{}'", path.display()))?;
+        return Ok((Unlock::RecoveryCode(code.secret()), "recovery code"));
+    }
+    let first = secrets::ask_hidden("new passphrase: ")?;
+    let second = secrets::ask_hidden("once more: ")?;
+    if *first != *second || first.len() < 8 {
+        let what = "expected the same passphrase of at least 8 characters twice";
+        return Err(Error::Usage(what.into()).into());
+    }
+    Ok((Unlock::Passphrase(first), "passphrase"))
+}

@@ -1,0 +1,58 @@
+//! One module a command: its arguments, `run`, and what it prints.
+
+pub(crate) mod adopt;
+pub(crate) mod backup;
+pub(crate) mod backups;
+pub(crate) mod check;
+pub(crate) mod completions;
+pub(crate) mod demo;
+pub(crate) mod explain;
+pub(crate) mod init;
+pub(crate) mod key;
+pub(crate) mod locate;
+pub(crate) mod restore;
+pub(crate) mod target_arguments;
+pub(crate) mod verify;
+pub(crate) mod version;
+pub(crate) mod wal;
+pub(crate) mod window;
+
+use crate::args::{Arguments, Command, Global};
+use crate::config::Config;
+use crate::output::Printer;
+
+/// What every command is handed.
+#[derive(Debug)]
+pub(crate) struct Context<'a> {
+    pub(crate) global: Global,
+    pub(crate) printer: &'a Printer,
+}
+
+impl Context<'_> {
+    /// The configuration of this host.
+    pub(crate) fn config(&self) -> anyhow::Result<Config> {
+        Ok(Config::load(self.global.config.as_deref())?)
+    }
+}
+
+/// Runs the command; the number is the process's exit code.
+pub(crate) fn run(arguments: Arguments, printer: &Printer) -> anyhow::Result<u8> {
+    let context = Context { global: arguments.global, printer };
+    match arguments.command {
+        Command::Demo(arguments) => demo::run(&context, &arguments),
+        Command::Init(arguments) => init::run(&context, &arguments),
+        Command::Check(arguments) => check::run(&context, &arguments),
+        Command::Backup(arguments) => backup::run(&context, &arguments),
+        Command::Backups(arguments) => backups::run(&context, &arguments),
+        Command::Window(arguments) => window::run(&context, &arguments),
+        Command::Wal { command } => wal::run(&context, &command),
+        Command::Locate(arguments) => locate::run(&context, &arguments),
+        Command::Restore(arguments) => restore::run(&context, &arguments),
+        Command::Adopt(arguments) => adopt::run(&context, &arguments),
+        Command::Verify(arguments) => verify::run(&context, &arguments),
+        Command::Key { command } => key::run(&context, &command),
+        Command::Explain(arguments) => explain::run(&context, &arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Version => Ok(version::run(&context)),
+    }
+}
