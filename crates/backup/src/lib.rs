@@ -27,6 +27,7 @@ pub mod error;
 pub mod options;
 pub mod progress;
 pub mod report;
+pub mod verify;
 
 mod accounts;
 mod appender;
@@ -35,6 +36,7 @@ mod control_file;
 mod copy;
 mod facts;
 mod full;
+mod hold;
 mod list;
 mod pipeline;
 mod preflight;

@@ -20,6 +20,7 @@ pub mod moved;
 pub mod names;
 pub mod object;
 pub mod pack;
+pub mod pack_index;
 pub mod piece;
 pub mod recovery_code;
 pub mod relation_map;
