@@ -42,7 +42,7 @@ pub struct ServerInfo {
     pub wal_log_hints: bool,
     /// `off`, `on` or `always`.
     pub archive_mode: String,
-    /// The command, or `(disabled)`.
+    /// The command; `(disabled)` as long as `archive_mode` is off, whatever is set.
     pub archive_command: String,
     /// The archive module; empty without one, and before 15.
     pub archive_library: String,

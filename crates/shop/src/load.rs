@@ -91,18 +91,19 @@ async fn fill(config: &Config, orders: u64, seed: u32) -> anyhow::Result<()> {
 }
 
 /// A connection with the functions that make up data. They stand in its temporary schema, and the
-/// planner puts their bodies in place of the calls.
+/// planner puts their bodies in place of the calls. The text is cut as bytes: to find a character in
+/// UTF-8 all before it must be walked through.
 async fn session(config: &Config) -> anyhow::Result<Client> {
     let client = connect(config).await?;
     let text = text();
     let sql = format!(
-        "SET synchronous_commit = off;
+        "SET synchronous_commit = off; SET jit = off;
         CREATE FUNCTION pg_temp.pick(number bigint, salt bigint, below bigint) RETURNS bigint
             LANGUAGE sql IMMUTABLE
             AS 'SELECT (hashint8extended(number, salt) & 9223372036854775807) % below';
         CREATE FUNCTION pg_temp.words(number bigint, salt bigint, length bigint) RETURNS text
-            LANGUAGE sql IMMUTABLE AS $$SELECT substr('{text}',
-                1 + (hashint8extended(number, salt) & 8191)::int, length::int)$$;
+            LANGUAGE sql IMMUTABLE AS $$SELECT convert_from(substr('{text}'::bytea,
+                1 + (hashint8extended(number, salt) & 8191)::int, length::int), 'SQL_ASCII')$$;
         CREATE FUNCTION pg_temp.code(number bigint, salt bigint) RETURNS uuid
             LANGUAGE sql IMMUTABLE AS 'SELECT md5(salt::text || ''/'' || number::text)::uuid'"
     );
