@@ -1,9 +1,11 @@
 //! Archiving and recovery on real stores and real servers.
 #![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests fail tests this way
 
+mod recovery;
 mod support;
 
 mod cached;
+mod exits;
 mod gets;
 mod prefetches;
 mod pushes;
