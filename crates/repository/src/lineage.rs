@@ -99,6 +99,9 @@ struct WriterWire {
     token_digest: [u8; 32],
     #[n(4)]
     created_us: i64,
+    #[n(5)]
+    #[cbor(with = "minicbor::bytes")]
+    lineage: [u8; 16],
 }
 
 #[derive(Encode, Decode)]
@@ -115,6 +118,9 @@ struct StateWire {
     reason: String,
     #[n(4)]
     since_us: i64,
+    #[n(5)]
+    #[cbor(with = "minicbor::bytes")]
+    lineage: [u8; 16],
 }
 
 #[derive(Encode, Decode)]
@@ -131,6 +137,9 @@ struct ReservationWire {
     place: String,
     #[n(4)]
     taken_us: i64,
+    #[n(5)]
+    #[cbor(with = "minicbor::bytes")]
+    lineage: [u8; 16],
 }
 
 #[derive(Encode, Decode)]
@@ -193,6 +202,7 @@ pub async fn of_cluster(repository: &Repository, cluster: &str) -> Result<Lineag
 pub async fn read(repository: &Repository, id: LineageId) -> Result<Lineage, Error> {
     let key = names::lineage(id);
     let wire: LineageWire = read_one(repository, Kind::Lineage, &key).await?;
+    bound(repository, &key, wire.id, id, &key)?;
     Ok(Lineage {
         id,
         cluster: wire.cluster,
@@ -226,6 +236,7 @@ pub async fn add_writer(
         data_directory: writer.data_directory.clone(),
         token_digest: writer.token_digest,
         created_us: now.as_microsecond(),
+        lineage: *lineage.0.as_bytes(),
     };
     let key = names::writer(lineage, writer.id);
     repository.create(Kind::Writer, &key, &[&to_cbor(&wire)]).await?;
@@ -241,7 +252,10 @@ pub async fn read_writer(
     lineage: LineageId,
     id: Id,
 ) -> Result<Writer, Error> {
-    let wire: WriterWire = read_one(repository, Kind::Writer, &names::writer(lineage, id)).await?;
+    let key = names::writer(lineage, id);
+    let wire: WriterWire = read_one(repository, Kind::Writer, &key).await?;
+    let named = names::writer(lineage, Id::from_bytes(wire.id));
+    bound(repository, &key, wire.lineage, lineage, &named)?;
     Ok(Writer {
         id: Id::from_bytes(wire.id),
         host: wire.host,
@@ -258,6 +272,7 @@ pub async fn read_writer(
 pub async fn state(repository: &Repository, lineage: LineageId) -> Result<Option<State>, Error> {
     let Some(key) = repository.last(&names::states(lineage)).await? else { return Ok(None) };
     let wire: StateWire = read_one(repository, Kind::LineageState, &key).await?;
+    bound(repository, &key, wire.lineage, lineage, &names::state(lineage, wire.number))?;
     Ok(Some(State {
         number: wire.number,
         timeline: TimelineId::new(wire.timeline),
@@ -283,6 +298,7 @@ pub async fn advance(
         writer: *state.writer.as_bytes(),
         reason: state.reason.clone(),
         since_us: state.since.as_microsecond(),
+        lineage: *lineage.0.as_bytes(),
     };
     taken(&key, repository.create(Kind::LineageState, &key, &[&to_cbor(&wire)]).await?)
 }
@@ -303,6 +319,7 @@ pub async fn reserve(
         owner: *reservation.owner.as_bytes(),
         place: reservation.place.clone(),
         taken_us: reservation.taken.as_microsecond(),
+        lineage: *lineage.0.as_bytes(),
     };
     taken(&key, repository.create(Kind::TimelineReservation, &key, &[&to_cbor(&wire)]).await?)
 }
@@ -321,6 +338,8 @@ pub async fn reservation(
         Err(Error::Store(store::Error::NotFound { .. })) => return Ok(None),
         other => other?,
     };
+    let named = names::reservation(lineage, TimelineId::new(wire.timeline));
+    bound(repository, &key, wire.lineage, lineage, &named)?;
     Ok(Some(Reservation {
         timeline: TimelineId::new(wire.timeline),
         parent: TimelineId::new(wire.parent),
@@ -359,6 +378,23 @@ where
         key: key.to_string(),
         reason,
     })
+}
+
+/// Proves that a record is the one meant: of this lineage, and under the name that its content
+/// makes. Whoever can write to the store could otherwise put one record in the place of another.
+fn bound(
+    repository: &Repository,
+    key: &Key,
+    seen: [u8; 16],
+    lineage: LineageId,
+    named: &Key,
+) -> Result<(), Error> {
+    let seen = LineageId(Id::from_bytes(seen));
+    if seen == lineage && named == key {
+        return Ok(());
+    }
+    let reason = format!("it is of lineage {seen}, or belongs under '{named}'");
+    Err(Error::Damaged { store: repository.address(), key: key.to_string(), reason })
 }
 
 /// The number a name ends with, in eight hexadecimal digits.
