@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use pg::{Lsn, MajorVersion, SystemId, TimelineId};
+use pg::{MajorVersion, SystemId, TimelineId};
 use repository::Digest;
 use stdx::diagnostic::{CodeInfo, Diagnostic, Exit, Retry};
 
@@ -158,14 +158,6 @@ pub enum Error {
         /// Why.
         reason: String,
     },
-    /// Archived WAL cannot be decoded.
-    #[error("WAL cannot be searched at {at}: {reason}")]
-    Search {
-        /// Where.
-        at: Lsn,
-        /// What was expected and what was seen.
-        reason: String,
-    },
 }
 
 /// Two contents of one WAL file.
@@ -250,7 +242,6 @@ codes! {
     OFF_PATH = "RF0114", "WAL of a timeline that this restore does not follow", Permanent, Failed;
     VERSION = "RF0115", "WAL of another major version", Permanent, Failed;
     NO_SALVAGE = "RF0116", "nothing can be salvaged", Permanent, Failed;
-    SEARCH = "RF0117", "archived WAL cannot be searched", Permanent, Failed;
 }
 
 impl Diagnostic for Error {
@@ -273,7 +264,6 @@ impl Diagnostic for Error {
             Self::OffPath { .. } => &OFF_PATH,
             Self::Version { .. } => &VERSION,
             Self::NoSalvage { .. } => &NO_SALVAGE,
-            Self::Search { .. } => &SEARCH,
         }
     }
 
@@ -331,7 +321,6 @@ impl Diagnostic for Error {
             Self::NoSalvage { .. } => {
                 &["name the folder pg_wal of the failed server, readable by this user"]
             }
-            Self::Search { .. } => &["`rollforward verify CLUSTER` lists damage in the archive"],
         };
         hints.iter().map(|hint| (*hint).into()).collect()
     }

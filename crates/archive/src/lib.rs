@@ -12,10 +12,13 @@ pub mod content;
 pub mod credential;
 pub mod error;
 pub mod get;
+pub mod locate;
 pub mod prefetch;
 pub mod push;
 pub mod route;
+pub mod salvage;
 pub mod source;
+pub mod status;
 pub mod verdict;
 
 mod fetch;

@@ -5,6 +5,7 @@ mod recovery;
 mod support;
 
 mod cached;
+mod disasters;
 mod exits;
 mod gets;
 mod prefetches;

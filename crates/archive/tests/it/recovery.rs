@@ -53,7 +53,7 @@ impl Archive {
 
     /// A recovery in `folder` whose restore command runs `body` (a shell script, the name in `$1`,
     /// the destination in `$2`) and then, unless that has ended it, copies from the archive.
-    pub(crate) fn recovery(&self, folder: &str, signal: &str, body: &str) -> Recovery {
+    pub(crate) fn recovery(&self, folder: &str, signal: &str, body: &str) -> Copy {
         let data = self.workdir.join(folder);
         copy(&self.backup, &data);
         let archive = self.workdir.join("archive");
@@ -66,30 +66,35 @@ impl Archive {
         );
         fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
         let command = format!("{} %f %p", script.display());
-        fs::write(data.join(signal), "").unwrap();
-        testbed::give_to_postgres(&data.join(signal));
-        let port = Port::reserve();
-        let cluster = Cluster::attach(&self.install, &data, port.number());
-        for (name, value) in [
-            ("archive_mode", "off"),
-            ("recovery_target_timeline", "1"),
-            ("restore_command", command.as_str()),
-        ] {
-            cluster.append_setting(name, value);
-        }
-        Recovery { cluster, command, _port: port }
+        Copy::of(&self.install, &data, signal, &command)
     }
 }
 
 /// A server that recovers, or has.
-pub(crate) struct Recovery {
+pub(crate) struct Copy {
     pub(crate) cluster: Cluster,
     /// Its restore command.
     pub(crate) command: String,
     _port: Port,
 }
 
-impl Recovery {
+impl Copy {
+    /// A server on `data` that will recover with this restore command.
+    pub(crate) fn of(install: &Install, data: &Path, signal: &str, command: &str) -> Self {
+        fs::write(data.join(signal), "").unwrap();
+        testbed::give_to_postgres(&data.join(signal));
+        let port = Port::reserve();
+        let cluster = Cluster::attach(install, data, port.number());
+        for (name, value) in [
+            ("archive_mode", "off"),
+            ("recovery_target_timeline", "1"),
+            ("restore_command", command),
+        ] {
+            cluster.append_setting(name, value);
+        }
+        Self { cluster, command: command.to_owned(), _port: port }
+    }
+
     /// Starts it and waits until recovery is complete, or the server has ended: then what it logged.
     pub(crate) fn recover(&mut self) -> Result<(), String> {
         // A hot standby takes sessions long before that.
