@@ -7,7 +7,6 @@ pub(crate) fn codes() -> impl Iterator<Item = &'static CodeInfo> {
     [
         archive::error::CODES,
         store::error::CODES,
-        store::prove::CODES,
         repository::error::CODES,
         pgclient::error::CODES,
         backup::error::CODES,

@@ -28,10 +28,6 @@ impl Printer {
         !self.quiet && !self.json && std::io::stderr().is_terminal()
     }
 
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.quiet
-    }
-
     /// A result: JSON with `--json`, else the text.
     pub(crate) fn result<T: Serialize>(&self, value: &T, text: &str) {
         if self.json {

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, IsTerminal, Write};
 
-use anyhow::Context;
+use repository::key_file::KeyFile;
 use repository::unlock::Unlock;
 use zeroize::Zeroizing;
 
@@ -27,14 +27,18 @@ pub(crate) fn resolve(reference: &SecretRef, owner: &str) -> Result<Zeroizing<St
 
 /// Reads a key file.
 pub(crate) fn read_key_file(path: &std::path::Path) -> anyhow::Result<Unlock> {
-    let text = std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| Error::Secret {
+    let origin = path.display().to_string();
+    Ok(parse_key_file(path)?.unlock(&origin))
+}
+
+/// Reads a key file without turning it into a way in.
+pub(crate) fn parse_key_file(path: &std::path::Path) -> anyhow::Result<KeyFile> {
+    let content = std::fs::read(path).map(Zeroizing::new).map_err(|error| Error::Secret {
         reference: format!("file:{}", path.display()),
         owner: "the repository".into(),
         reason: error.to_string(),
     })?;
-    let secret = repository::key_file::parse(&text)
-        .with_context(|| format!("read key file '{}'", path.display()))?;
-    Ok(Unlock::KeyFile { origin: path.display().to_string(), secret })
+    Ok(KeyFile::parse(&path.display().to_string(), &content)?)
 }
 
 /// The first of `keys` that can be had without a person; then, on a terminal, by asking.

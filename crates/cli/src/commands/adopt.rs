@@ -295,7 +295,7 @@ fn lift(
             kept.push(("listen_addresses", "127.0.0.1".to_owned()));
         }
         // The socket's folder may be the data directory: who may enter is then the quarantine's rule.
-        kept.push(("hba_file", restore::quarantine::HBA_FILE.to_owned()));
+        kept.push(("hba_file", directory.join(restore::quarantine::HBA_FILE).display().to_string()));
     }
     restore::quarantine::lift(directory, &kept, major)?;
     let now = |what| Lifted { what, when: "now" };
@@ -341,7 +341,7 @@ async fn wait_for_archiving(client: &Client) -> anyhow::Result<Option<String>> {
     loop {
         let status = client.archiver_status().await?;
         if status.archived_count > before.archived_count {
-            return Ok(status.last_archived_wal);
+            return Ok(status.last_archived);
         }
         if status != seen {
             seen = status;

@@ -20,6 +20,10 @@ pub(super) async fn check(
     findings: &mut Findings,
 ) {
     let subject = format!("cluster {}", cluster.name);
+    let here = wiring::host_name();
+    if let Some(host) = cluster.host.as_ref().filter(|host| **host != here) {
+        findings.warning(&subject, format!("its steps run on host '{host}', this is '{here}'"), "run this there");
+    }
     let server = match server(cluster, &subject, findings).await {
         Ok(server) => Some(server),
         Err(error) => {
@@ -127,7 +131,7 @@ async fn archiving(
     }
     let status = client.archiver_status().await?;
     let failing = status.last_failed_time > status.last_archived_time;
-    if let (true, Some(segment)) = (failing, &status.last_failed_wal) {
+    if let (true, Some(segment)) = (failing, &status.last_failed) {
         sound = false;
         findings.problem(
             subject,
@@ -136,7 +140,7 @@ async fn archiving(
         );
     }
     if sound {
-        let last = status.last_archived_wal.as_deref().unwrap_or("nothing yet");
+        let last = status.last_archived.as_deref().unwrap_or("nothing yet");
         findings.good(subject, format!("archiving is on, last archived {last}"));
     }
     Ok(())

@@ -32,7 +32,7 @@ async fn one(
     let descriptor = unlock::describe(&store).await?;
     findings.good(subject, format!("'{}' answers, set {}", store.address(), descriptor.set));
     if !read_only && !table.single_writer {
-        store::prove_put_if_absent(store.as_ref()).await?;
+        store::prove_put_if_absent(&store, &stdx::Id::random).await?;
         findings.good(subject, "put-if-absent is honoured");
     }
     if !descriptor.encrypted {

@@ -3,16 +3,17 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use repository::kit::{Kit, KitMember};
-use repository::recovery_code::RecoveryCode;
+use repository::kit::Kit;
+use repository::recovery_code::{GROUPS, RecoveryCode};
 use repository::unlock::{self, Unlock};
+use stdx::{Clock, SystemClock};
 
 use super::super::Context;
 use super::Arguments;
 use crate::config::{Config, KeySource};
 use crate::failure::Error;
 use crate::wiring::open_store;
-use crate::{secrets, wiring};
+use crate::secrets;
 
 /// How often the operator may mistype.
 const TRIES_MAX: usize = 5;
@@ -21,13 +22,13 @@ const TRIES_MAX: usize = 5;
 pub(super) fn make(context: &Context<'_>, arguments: &Arguments) -> anyhow::Result<Unlock> {
     let code = RecoveryCode::random();
     if let Some(path) = &arguments.recovery_code_file {
-        stdx::durable::create_new(path, format!("{}\n", code.render()).as_bytes(), 0o600)
+        stdx::durable::create_new(path, format!("{}\n", *code.render()).as_bytes(), 0o600)
             .with_context(|| format!("write the recovery code to '{}'", path.display()))?;
         context.printer.note(&format!(
             "wrote the recovery code to '{}': move it to where a fire here does not reach",
             path.display()
         ));
-        return Ok(Unlock::RecoveryCode(code.secret()));
+        return Ok(code.unlock());
     }
     if !std::io::IsTerminal::is_terminal(&std::io::stdin()) {
         return Err(Error::Usage(
@@ -37,12 +38,13 @@ pub(super) fn make(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resu
     }
     context.printer.error_text(&format!(
         "\nRecovery code, shown only now. Write it down:\n\n    {}\n",
-        code.render()
+        *code.render()
     ));
     for _ in 0..TRIES_MAX {
-        let typed = secrets::ask("type the first and the last group: ")?;
-        if code.matches_ends(&typed) {
-            return Ok(Unlock::RecoveryCode(code.secret()));
+        let first = secrets::ask("type the first group: ")?;
+        let last = secrets::ask("and the last one: ")?;
+        if code.matches_groups(&[(1, &first), (GROUPS, &last)]) {
+            return Ok(code.unlock());
         }
         context.printer.error_text("that is not what was shown");
     }
@@ -59,28 +61,32 @@ pub(super) async fn write_kit(arguments: &Arguments, config: &Config) -> anyhow:
         Some(path) => path.clone(),
         None => config.path.with_file_name("rollforward-recovery-kit.md"),
     };
-    let mut members = Vec::new();
-    let mut set = String::new();
+    let mut kit = Kit {
+        repositories: Vec::new(),
+        set: stdx::Id::from_bytes([0; 16]),
+        clusters: config.clusters.keys().cloned().collect(),
+        keys: Vec::new(),
+        recovery_code: false,
+        version: env!("CARGO_PKG_VERSION").into(),
+        made: SystemClock::new().now(),
+    };
     for table in config.repositories.values() {
         let store = open_store(table, false)?;
-        set = unlock::describe(&store).await?.set.to_string();
-        let fingerprints = table.keys.iter().filter_map(|key| match key {
-            KeySource::File(path) => secrets::read_key_file(path).ok().and_then(|unlock| match unlock {
-                Unlock::KeyFile { secret, .. } => {
-                    Some((path.display().to_string(), repository::key_file::fingerprint(&secret)))
+        kit.set = unlock::describe(&store).await?.set;
+        kit.repositories.push((table.name.clone(), table.url.clone()));
+        for key in &table.keys {
+            match key {
+                KeySource::File(path) => {
+                    let key = (path.display().to_string(), secrets::parse_key_file(path)?.fingerprint());
+                    if !kit.keys.contains(&key) {
+                        kit.keys.push(key);
+                    }
                 }
-                _ => None,
-            }),
-            _ => None,
-        });
-        members.push(KitMember {
-            name: table.name.clone(),
-            url: table.url.clone(),
-            key_files: fingerprints.collect(),
-        });
+                KeySource::RecoveryCode => kit.recovery_code = true,
+                KeySource::Passphrase(_) => {}
+            }
+        }
     }
-    let clusters = config.clusters.keys().cloned().collect();
-    let kit = Kit { set, members, clusters, host: wiring::host_name() };
     stdx::durable::write_atomic(&path, kit.render().as_bytes(), 0o644)
         .with_context(|| format!("write the recovery kit to '{}'", path.display()))?;
     Ok(path)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use jiff::Timestamp;
 use repository::Member;
-use repository::seal::Secret;
+use repository::key_file::KeyFile;
 use repository::unlock::{self, NewRepository, NewSet, Unlock};
 use serde::Serialize;
 use store::Store;
@@ -87,7 +87,7 @@ pub(super) async fn ensure(
 
 /// The store must honour put-if-absent, unless one writer was declared.
 async fn prove(store: &Arc<dyn Store>, table: &RepositoryConfig) -> anyhow::Result<()> {
-    match store::prove_put_if_absent(store.as_ref()).await {
+    match store::prove_put_if_absent(store, &stdx::Id::random).await {
         Ok(()) => Ok(()),
         Err(_) if table.single_writer => Ok(()),
         Err(error) => Err(anyhow::Error::new(error))
@@ -130,7 +130,7 @@ fn slots(
 
 fn key_file(context: &Context<'_>, config: &Config, path: &PathBuf) -> anyhow::Result<Unlock> {
     if !path.exists() {
-        let text = repository::key_file::render(&Secret::random());
+        let text = KeyFile::random().render();
         if let Some(folder) = path.parent() {
             stdx::durable::create_dir_all(folder)?;
         }

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use repository::key_file::KeyFile;
 use repository::recovery_code::RecoveryCode;
-use repository::seal::Secret;
 use repository::unlock::{self, Unlock};
 use serde::Serialize;
 use stdx::{Clock, SystemClock};
@@ -76,7 +76,7 @@ fn secret(
 ) -> anyhow::Result<(Unlock, &'static str)> {
     if let Some(path) = &arguments.key_file {
         if !path.exists() {
-            let text = repository::key_file::render(&Secret::random());
+            let text = KeyFile::random().render();
             stdx::durable::create_new(path, text.as_bytes(), 0o600)
                 .with_context(|| format!("write key file '{}'", path.display()))?;
             wiring::hand_to_owner_of(&cluster.data_directory, path)?;
@@ -85,9 +85,9 @@ fn secret(
     }
     if let Some(path) = &arguments.recovery_code_file {
         let code = RecoveryCode::random();
-        stdx::durable::create_new(path, format!("{}\n", code.render()).as_bytes(), 0o600)
+        stdx::durable::create_new(path, format!("{}\n", *code.render()).as_bytes(), 0o600)
             .with_context(|| format!("write the recovery code to '{}'", path.display()))?;
-        return Ok((Unlock::RecoveryCode(code.secret()), "recovery code"));
+        return Ok((code.unlock(), "recovery code"));
     }
     let first = secrets::ask_hidden("new passphrase: ")?;
     let second = secrets::ask_hidden("once more: ")?;

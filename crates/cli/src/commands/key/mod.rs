@@ -71,8 +71,8 @@ pub(crate) fn given_keys(
             .with_context(|| format!("read the recovery code from '{}'", path.display()))?,
         None => crate::secrets::ask_hidden("recovery code: ")?,
     };
-    let code = RecoveryCode::parse(&text).context("read the recovery code")?;
-    Ok(vec![Given::Code(Unlock::RecoveryCode(code.secret()))])
+    let code = RecoveryCode::parse(&text)?;
+    Ok(vec![Given::Code(code.unlock())])
 }
 
 /// The repositories of a cluster, as configured.

@@ -3,6 +3,7 @@
 pub(crate) mod get;
 mod prefetch;
 mod push;
+pub(crate) mod salvage;
 mod status;
 pub(crate) mod ticket;
 
@@ -19,6 +20,8 @@ pub(crate) enum Command {
     Get(get::Arguments),
     /// Show what is archived, and what is missing
     Status(status::Arguments),
+    /// Store what can still be read of a failed server's WAL
+    Salvage(salvage::Arguments),
     /// Fetch segments ahead of a recovery (started by `wal get`)
     #[command(hide = true)]
     Prefetch(prefetch::Arguments),
@@ -29,6 +32,7 @@ pub(crate) fn run(context: &Context<'_>, command: &Command) -> anyhow::Result<u8
         Command::Push(arguments) => push::run(context, arguments),
         Command::Get(arguments) => get::run(context, arguments),
         Command::Status(arguments) => status::run(context, arguments),
+        Command::Salvage(arguments) => salvage::run(context, arguments),
         Command::Prefetch(arguments) => prefetch::run(context, arguments),
     }
 }
