@@ -291,13 +291,13 @@ impl<'a> Appender<'a> {
         }
         let Some(tree) = self.tree.take() else { unreachable!("a tree is finished once") };
         let (top, meta) = tree.finish().await?;
+        self.packs.extend(meta);
         while !self.finishing.is_empty() {
             self.join_one().await?;
         }
         for pack in &mut self.packs {
             pack.live -= self.dead.get(&pack.id).copied().unwrap_or(0).min(pack.live);
         }
-        self.packs.extend(meta);
         self.statistics.packs = self.packs.len() as u64;
         self.statistics.bytes_packed = self.packs.iter().map(|pack| pack.size).sum();
         Ok((top, self.packs.clone()))

@@ -11,6 +11,7 @@ use stdx::Clock;
 
 use crate::copy::{Copy, check_control};
 use crate::error::Error;
+use crate::hold::Hold;
 use crate::options::Options;
 use crate::preflight::{self, Ready};
 use crate::progress::Progress;
@@ -43,11 +44,11 @@ pub async fn full(
     let ready = Box::pin(preflight::check(repository, options)).await?;
     let started = clock.now();
     let label = Label::new(started);
-    let begun = clock.monotonic();
-    let session = start(options, &label, progress).await?;
-    let starting = clock.monotonic().saturating_sub(begun);
-    let run = Run { repository, options, progress, clock, ready, started, label, starting };
-    Box::pin(run.copy(session)).await
+    let hold = Hold::begin(repository, &label, clock).await?;
+    let run = Run { repository, options, progress, clock, ready, started, label, hold };
+    let made = Box::pin(run.make()).await;
+    run.hold.end().await;
+    made
 }
 
 /// A backup that PostgreSQL has begun.
@@ -59,7 +60,7 @@ struct Run<'a> {
     ready: Ready,
     started: Timestamp,
     label: Label,
-    starting: Duration,
+    hold: Hold<'a>,
 }
 
 /// What the root is made of, once PostgreSQL has ended the backup.
@@ -67,27 +68,6 @@ struct Stopped {
     label: BackupLabel,
     raw: StoppedBackup,
     stopped: Timestamp,
-}
-
-async fn start(
-    options: &Options,
-    label: &Label,
-    progress: &dyn Progress,
-) -> Result<BackupSession, Error> {
-    let name = format!("rollforward backup {label}");
-    let connection = options.connection.with_application_name(&name);
-    let client = Client::connect(&connection).await?;
-    progress.note("waiting for the checkpoint that the backup begins with");
-    let start = StartOptions {
-        fast: options.fast_checkpoint,
-        label: label_text(&name, &options.label_note),
-        deadline: options.start_timeout,
-    };
-    let starting = BackupSession::start(client, &start);
-    tokio::select! {
-        started = starting => Ok(started?),
-        () = options.cancel.cancelled() => Err(cancelled(options)),
-    }
 }
 
 /// What PostgreSQL writes as LABEL: one line, not too long.
@@ -99,16 +79,13 @@ fn label_text(name: &str, note: &str) -> String {
     text.trim_end().to_owned()
 }
 
-fn cancelled(options: &Options) -> Error {
-    Error::Cancelled { cluster: options.cluster.clone() }
-}
-
 impl Run<'_> {
-    async fn copy(&self, session: BackupSession) -> Result<Report, Error> {
+    async fn make(&self) -> Result<Report, Error> {
         let begun = self.clock.monotonic();
-        let redo = session.start_lsn();
+        let session = self.unless_stopped(self.start()).await?;
+        let starting = self.clock.monotonic().saturating_sub(begun);
         let (_, control) = control_file::read(&self.options.data_directory).await?;
-        check_control(&self.options.data_directory, &control, redo)?;
+        check_control(&self.options.data_directory, &control, session.start_lsn())?;
         let checksums = self.ready.control.has_data_checksums();
         let mut copy = Copy::begin(
             self.repository,
@@ -118,7 +95,8 @@ impl Run<'_> {
             self.progress,
         )
         .await?;
-        match Box::pin(self.finish(&mut copy, session, begun)).await {
+        copy.appender.statistics.starting = starting;
+        match Box::pin(self.finish(&mut copy, session)).await {
             Ok(report) => Ok(report),
             Err(Failure::Undecided(error)) => Err(error),
             Err(Failure::NoBackup(error)) => {
@@ -128,24 +106,32 @@ impl Run<'_> {
         }
     }
 
-    async fn finish(
-        &self,
-        copy: &mut Copy<'_>,
-        session: BackupSession,
-        begun: Duration,
-    ) -> Result<Report, Failure> {
+    async fn start(&self) -> Result<BackupSession, Error> {
+        let name = format!("rollforward backup {}", self.label);
+        let connection = self.options.connection.with_application_name(&name);
+        let client = Client::connect(&connection).await?;
+        self.progress.note("waiting for the checkpoint that the backup begins with");
+        let start = StartOptions {
+            fast: self.options.fast_checkpoint,
+            label: label_text(&name, &self.options.label_note),
+            deadline: self.options.start_timeout,
+        };
+        Ok(BackupSession::start(client, &start).await?)
+    }
+
+    async fn finish(&self, copy: &mut Copy<'_>, session: BackupSession) -> Result<Report, Failure> {
+        let begun = self.clock.monotonic();
         let until_stop = async {
             let stopped = self.copy_until_stop(copy, session).await?;
             copy.tree().await?;
             let finished = copy.appender.finish().await?;
             Ok::<_, Error>((stopped, finished))
         };
-        let (stopped, (tree, packs)) = self.unless_cancelled(until_stop).await?;
-        copy.appender.statistics.starting = self.starting;
+        let (stopped, (tree, packs)) = Box::pin(self.unless_stopped(until_stop)).await?;
         copy.appender.statistics.copying = self.clock.monotonic().saturating_sub(begun);
 
         let waiting = self.clock.monotonic();
-        self.unless_cancelled(self.wait_for_wal(&stopped)).await?;
+        self.unless_stopped(self.wait_for_wal(&stopped)).await?;
         copy.appender.statistics.waiting_for_wal = self.clock.monotonic().saturating_sub(waiting);
 
         let summary = self.summary(copy, &stopped, tree);
@@ -224,13 +210,16 @@ impl Run<'_> {
         .await
     }
 
-    async fn unless_cancelled<T>(
+    async fn unless_stopped<T>(
         &self,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
         tokio::select! {
             done = work => done,
-            () = self.options.cancel.cancelled() => Err(cancelled(self.options)),
+            () = self.options.cancel.cancelled() => {
+                Err(Error::Cancelled { cluster: self.options.cluster.clone() })
+            }
+            error = self.hold.lost(self.clock) => Err(error.into()),
         }
     }
 

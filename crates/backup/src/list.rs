@@ -191,7 +191,7 @@ impl Lister<'_> {
                 }
             }
             (Treatment::Copy, layout::EntryKind::Symlink) => {
-                self.link(&mut listed, &full, pending)?
+                self.link(&mut listed, &full, pending)?;
             }
             (Treatment::Copy, layout::EntryKind::File) => self.file(&mut listed, &text),
         }

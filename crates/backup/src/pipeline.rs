@@ -29,9 +29,9 @@ use crate::worker::Worker;
 /// Frames in a batch: one mebibyte, so that handing it over costs nothing beside compressing it.
 pub(crate) const BATCH_FRAMES: usize = 8;
 
-/// Batches between the sequencer and the appender. Thirty-two of a mebibyte hide any hiccup of one
+/// Batches between the sequencer and the appender. Sixteen of a mebibyte hide any hiccup of one
 /// thread from the others, and are all the file content that is ever in memory.
-pub(crate) const BATCHES_MAX: usize = 32;
+pub(crate) const BATCHES_MAX: usize = 16;
 
 /// What all threads know.
 #[derive(Debug)]

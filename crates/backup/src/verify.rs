@@ -62,7 +62,13 @@ pub async fn verify(
     let mut result = Verification::default();
     for member in repository.members() {
         let Some(alone) = repository.only(&member.name) else { continue };
-        let mut run = Run { repository: &alone, member: &member.name, lineage, progress, result: &mut result };
+        let mut run = Run {
+            repository: &alone,
+            member: &member.name,
+            lineage,
+            progress,
+            result: &mut result,
+        };
         run.member(deep).await?;
     }
     Ok(result)
@@ -150,12 +156,18 @@ impl Run<'_> {
                     return Err(format!("'{path}' has no content from byte {end} to {begin}"));
                 }
                 end = begin + len;
-                if let Some((pack, _)) = leaf.frames.iter().find(|(pack, _)| !known.contains(pack)) {
-                    return Err(format!("'{path}' needs pack {pack}, which the root does not list"));
+                if let Some((pack, _)) = leaf.frames.iter().find(|(pack, _)| !known.contains(pack))
+                {
+                    return Err(format!(
+                        "'{path}' needs pack {pack}, which the root does not list"
+                    ));
                 }
             }
             if end != entry.size {
-                return Err(format!("'{path}' has {end} bytes of content, expected {}", entry.size));
+                return Err(format!(
+                    "'{path}' has {end} bytes of content, expected {}",
+                    entry.size
+                ));
             }
         }
         match (control, files == root.summary.entries) {
@@ -168,7 +180,8 @@ impl Run<'_> {
     }
 
     async fn wal_of_backup(&mut self, summary: &Summary, name: &str) -> Result<(), Error> {
-        let size = u32::try_from(summary.segment_size).ok().and_then(|size| SegmentSize::new(size).ok());
+        let size =
+            u32::try_from(summary.segment_size).ok().and_then(|size| SegmentSize::new(size).ok());
         let Some(size) = size else {
             self.find(name, format!("a WAL segment size of {}", summary.segment_size));
             return Ok(());
@@ -183,7 +196,10 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn segments(&self, timeline: TimelineId) -> Result<std::collections::BTreeSet<String>, Error> {
+    async fn segments(
+        &self,
+        timeline: TimelineId,
+    ) -> Result<std::collections::BTreeSet<String>, Error> {
         let prefix = names::wal_prefix(self.lineage.id, timeline);
         let listed = self.repository.list(&prefix).await?;
         Ok(listed.into_iter().map(|meta| meta.key.to_string()).collect())
@@ -224,7 +240,10 @@ impl Run<'_> {
             .repository
             .read_frames(kind, id, &frames, |number, raw| {
                 bytes += raw.len() as u64;
-                let digests = places.get(number).map(|place| place.page_digests.as_slice()).unwrap_or_default();
+                let digests = places
+                    .get(number)
+                    .map(|place| place.page_digests.as_slice())
+                    .unwrap_or_default();
                 if mismatch.is_none() && !pages_match(raw, digests) {
                     mismatch = Some(number);
                 }
@@ -278,7 +297,8 @@ impl Run<'_> {
     /// The segment size of the newest backup; without one PostgreSQL's default.
     async fn segment_size(&self) -> Result<SegmentSize, Error> {
         let catalog = catalog::backups(self.repository, self.lineage.id).await?;
-        let bytes = catalog.backups.last().and_then(|backup| u32::try_from(backup.segment_size).ok());
+        let bytes =
+            catalog.backups.last().and_then(|backup| u32::try_from(backup.segment_size).ok());
         Ok(bytes.and_then(|bytes| SegmentSize::new(bytes).ok()).unwrap_or(SegmentSize::DEFAULT))
     }
 
@@ -297,9 +317,10 @@ fn pages_match(raw: &[u8], digests: &[u8]) -> bool {
     }
     let page_len = raw.len() / pages;
     page_len > 0
-        && raw.chunks(page_len).zip(digests.chunks(8)).all(|(page, digest)| {
-            xxhash_rust::xxh3::xxh3_64(page).to_le_bytes() == digest
-        })
+        && raw
+            .chunks(page_len)
+            .zip(digests.chunks(8))
+            .all(|(page, digest)| xxhash_rust::xxh3::xxh3_64(page).to_le_bytes() == digest)
 }
 
 /// The segments from a backup's redo to its stop.

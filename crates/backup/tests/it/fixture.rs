@@ -36,15 +36,15 @@ pub(crate) fn builder(major: u32) -> Builder {
 }
 
 /// A directory store in `folder`.
-pub(crate) fn directory(folder: PathBuf) -> Arc<dyn Store> {
-    Arc::new(LocalStore::create(&folder, Access::Owner).unwrap())
+pub(crate) fn directory(folder: &Path) -> Arc<dyn Store> {
+    Arc::new(LocalStore::create(folder, Access::Owner).unwrap())
 }
 
 impl Protected {
     /// Starts the cluster and archives it into one directory.
     pub(crate) async fn start(builder: Builder) -> Self {
         let folder = tempfile::tempdir().unwrap().keep();
-        Self::start_with(builder, vec![directory(folder)]).await
+        Self::start_with(builder, vec![directory(&folder)]).await
     }
 
     /// Starts the cluster and archives it into these stores.
