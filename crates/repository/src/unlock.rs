@@ -370,10 +370,12 @@ pub async fn add_slot(
 }
 
 /// Adds an epoch with a fresh data key, which seals everything from then on, to every member.
-/// Opens one slot and rewrites nothing.
+/// Opens one slot and rewrites nothing. Epochs that one member has and another lacks, because an
+/// earlier call was interrupted, are copied first.
 ///
 /// # Errors
-/// [`Error::NoSlotOpens`], or an error of the store.
+/// [`Error::NoSlotOpens`]; [`Error::Conflict`] when another process added one at the same moment;
+/// an error of a store. Calling it again completes what was begun.
 pub async fn add_epoch(
     members: &[Member],
     unlock: &Unlock,
@@ -381,11 +383,43 @@ pub async fn add_epoch(
 ) -> Result<u32, Error> {
     let first = members.first().ok_or_else(|| Error::NoRepository { store: String::new() })?;
     let set = describe(&first.store).await?.set;
+    share_epochs(members, set).await?;
     let (root, keys) = open_keys(&first.store, set, Some(unlock)).await?;
     let epoch = keys.current_epoch() + 1;
-    let clear = Repository::new(members.to_vec(), Arc::new(SetKeys::plain(set)));
-    put_epoch(&clear, &root, epoch, &Secret::random(), created).await?;
+    // The first member alone decides between two processes. Written to all at once, each could win
+    // in one member, and one epoch would mean two keys.
+    let clear = clear_repository(&first.store, set);
+    if put_epoch(&clear, &root, epoch, &Secret::random(), created).await? == Put::Exists {
+        return Err(epoch_conflict(&names::epoch(epoch)));
+    }
+    share_epochs(members, set).await?;
     Ok(epoch)
+}
+
+/// Makes every member have every data key that one of them has, byte for byte.
+async fn share_epochs(members: &[Member], set: Id) -> Result<(), Error> {
+    let mut known: BTreeMap<Key, bytes::Bytes> = BTreeMap::new();
+    for member in members {
+        for (key, bytes) in epoch_objects(&member.store).await? {
+            if known.insert(key.clone(), bytes.clone()).is_some_and(|before| before != bytes) {
+                return Err(epoch_conflict(&key));
+            }
+        }
+    }
+    for member in members {
+        let clear = clear_repository(&member.store, set);
+        for (key, bytes) in &known {
+            if clear.create_sealed(key, vec![bytes.clone()]).await? == Put::Exists {
+                return Err(epoch_conflict(key));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn epoch_conflict(key: &Key) -> Error {
+    let expected = "the same data key in every member".to_owned();
+    Error::Conflict { key: key.to_string(), expected, seen: "two".into() }
 }
 
 /// Makes `store` a member of an existing set with slots of its own; `present` opens the set.
@@ -520,7 +554,7 @@ async fn put_epoch(
     epoch: u32,
     data: &Secret,
     created: Timestamp,
-) -> Result<(), Error> {
+) -> Result<Put, Error> {
     let set = clear.keys().set();
     let mut salt = [0; 32];
     stdx::id::fill_random(&mut salt);
@@ -531,8 +565,7 @@ async fn put_epoch(
         wrapped: wrap_key(&epoch_wrapping(root, set, &salt), &epoch_binding(set, epoch), data),
     };
     let object = seal_object(clear.keys(), Kind::KeyEpoch, &[&to_cbor(&wire)], Compression::None);
-    clear.create_sealed(&names::epoch(epoch), object).await?;
-    Ok(())
+    clear.create_sealed(&names::epoch(epoch), object).await
 }
 
 /// The key that wraps the root key in a slot; `None` for a cost outside the limits.

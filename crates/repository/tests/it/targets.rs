@@ -234,7 +234,7 @@ async fn what_cannot_be_reached_is_refused_with_what_can() {
     let stop = backup.stop;
     let consistent =
         format!("--immediate --backup base (consistent at {stop}, {})", backup.stopped);
-    assert_eq!(nearest, [consistent.clone()]);
+    assert_eq!(nearest, std::slice::from_ref(&consistent));
     let early = Request::new(Target::BeforeRecord(backup.redo));
     let (_, nearest) = unreachable(&story.resolve(&early).await.unwrap_err());
     assert_eq!(nearest, [consistent]);
