@@ -1,0 +1,174 @@
+//! Times one segment's way into a local, encrypted repository and back, the process's start
+//! excluded.
+//!
+//!     cargo run --release -p archive --example segment_speed -- FOLDER [SEGMENT-FILE]
+//!
+//! Without a file, a segment is made of rows like those of an order table.
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods)] // a benchmark
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use archive::credential::Credential;
+use archive::prefetch::{Expectations, FillRequest, Spool, fill, take};
+use archive::{GetRequest, PushRequest, Route, Verdict, get, push};
+use jiff::Timestamp;
+use pg::{SegmentSize, SystemId, TimelineHistory, TimelineId, WalSegment};
+use repository::lineage::{self, Lineage, State};
+use repository::seal::Secret;
+use repository::timeline::TimelinePath;
+use repository::unlock::NewSet;
+use repository::{Compression, Member, Repository};
+use store::LocalStore;
+use store::local::Access;
+
+const SYSTEM: u64 = 7_301_000_000_000_000_001;
+const COUNT: u64 = 40;
+
+fn main() {
+    let folder = PathBuf::from(std::env::args().nth(1).unwrap());
+    let given = std::env::args().nth(2).map(|path| std::fs::read(path).unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(measure(&folder, given));
+}
+
+async fn measure(folder: &Path, given: Option<Vec<u8>>) {
+    let (data, destination) = (folder.join("data"), folder.join("to/RECOVERYXLOG"));
+    for sub in ["data/pg_wal", "data/global", "to"] {
+        std::fs::create_dir_all(folder.join(sub)).unwrap();
+    }
+    std::fs::write(data.join("PG_VERSION"), "16\n").unwrap();
+    std::fs::write(data.join("global/pg_control"), "").unwrap();
+    let store = LocalStore::create(&folder.join("repository"), Access::Owner).unwrap();
+    let members = vec![Member { name: "local".into(), store: Arc::new(store) }];
+    let repository = Repository::new(members, Arc::new(NewSet::draw(true).keys()));
+    let (lineage, credential) = register(&repository, &data, folder).await;
+    let name = |number| WalSegment { timeline: TimelineId::FIRST, number }.name(size());
+    for number in 1..=COUNT {
+        let bytes = segment(number, given.as_deref());
+        std::fs::write(data.join("pg_wal").join(name(number)), bytes).unwrap();
+    }
+
+    let mut pushes = Vec::new();
+    for number in 1..=COUNT {
+        let path = data.join("pg_wal").join(name(number));
+        let request = PushRequest {
+            path: &path,
+            credential: &credential,
+            host: "here",
+            hold: false,
+            compression: Compression::default(),
+            threads: 2,
+            now: Timestamp::now(),
+        };
+        let began = Instant::now();
+        push(&repository, &request).await.unwrap();
+        pushes.push(began.elapsed());
+    }
+    report("push", pushes);
+
+    let path = TimelinePath::new(TimelineHistory::without_ancestors(TimelineId::FIRST));
+    let route = Route::along(&path, size());
+    let mut gets = Vec::new();
+    for number in 1..=COUNT {
+        let request = GetRequest {
+            name: &name(number),
+            destination: &destination,
+            lineage: &lineage,
+            route: &route,
+            end: None,
+            reserved: None,
+            standby: false,
+            allow_partial: false,
+        };
+        let began = Instant::now();
+        let verdict = get(&repository, &request).await;
+        assert!(matches!(verdict, Verdict::Delivered), "{verdict:?}");
+        gets.push(began.elapsed());
+    }
+    report("get", gets);
+
+    let mut takes = Vec::new();
+    let spool = Spool::beside(&destination).unwrap();
+    let expected =
+        Expectations { restore: "r1", system_id: SystemId::new(SYSTEM), segment_size: size() };
+    for begin in (1..=COUNT).step_by(8) {
+        let request = FillRequest {
+            spool: &spool,
+            restore: "r1",
+            lineage: &lineage,
+            route: &route,
+            next: begin,
+            end: None,
+            count: 8,
+            linger: Duration::ZERO,
+        };
+        fill(&repository, &request).await.unwrap();
+        for number in begin..begin + 8 {
+            let began = Instant::now();
+            take(&name(number), &destination, &expected).unwrap();
+            takes.push(began.elapsed());
+        }
+    }
+    report("take", takes);
+}
+
+async fn register(repository: &Repository, data: &Path, folder: &Path) -> (Lineage, Credential) {
+    let now = Timestamp::now();
+    let lineage = lineage::register(repository, "shop", SystemId::new(SYSTEM), now).await.unwrap();
+    let data = std::fs::canonicalize(data).unwrap();
+    let (token, place) = (Secret::random(), data.to_str().unwrap());
+    let writer = lineage::add_writer(repository, lineage.id, "here", place, token.expose(), now)
+        .await
+        .unwrap();
+    let state = State {
+        number: 1,
+        timeline: TimelineId::FIRST,
+        writer: writer.id,
+        reason: "registered".into(),
+        since: now,
+    };
+    lineage::advance(repository, lineage.id, &state).await.unwrap();
+    let file = folder.join("token");
+    let credential = Credential { lineage: lineage.id, writer: writer.id, token, file };
+    credential.write().unwrap();
+    (lineage, credential)
+}
+
+fn size() -> SegmentSize {
+    SegmentSize::DEFAULT
+}
+
+/// A segment of PostgreSQL 16 with a true header and, behind it, the given bytes or rows.
+fn segment(number: u64, given: Option<&[u8]>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(16 << 20);
+    bytes.extend(0xD113_u16.to_le_bytes());
+    bytes.extend(2_u16.to_le_bytes());
+    bytes.extend(1_u32.to_le_bytes());
+    bytes.extend((number << 24).to_le_bytes());
+    bytes.extend([0; 8]);
+    bytes.extend(SYSTEM.to_le_bytes());
+    bytes.extend((16_u32 << 20).to_le_bytes());
+    bytes.extend(8192_u32.to_le_bytes());
+    let mut row = number;
+    while bytes.len() < 16 << 20 {
+        match given {
+            Some(given) => bytes.extend_from_slice(given.get(bytes.len()..).unwrap()),
+            None => {
+                let noise = stdx::Id::random();
+                bytes.extend_from_slice(noise.as_bytes());
+                bytes.extend_from_slice(format!("{row:>12}|order line|pending|EUR").as_bytes());
+                row += 1;
+            }
+        }
+    }
+    bytes.truncate(16 << 20);
+    bytes
+}
+
+fn report(what: &str, mut times: Vec<Duration>) {
+    times.sort();
+    let at = |share: usize| times.get(times.len() * share / 100).copied().unwrap_or_default();
+    println!("{what:>5}: median {:?}, 90 % within {:?}", at(50), at(90));
+}
