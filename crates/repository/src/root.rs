@@ -182,6 +182,16 @@ struct PackEntryWire {
     salt: [u8; 32],
 }
 
+/// A struct, not a tuple: a tuple refuses the further positions that a later version may add.
+#[derive(Encode, Decode)]
+#[cbor(array)]
+struct OidAndText {
+    #[n(0)]
+    oid: u32,
+    #[n(1)]
+    text: String,
+}
+
 #[derive(Encode, Decode)]
 #[cbor(map)]
 struct DetailsWire {
@@ -195,7 +205,7 @@ struct DetailsWire {
     #[cbor(with = "minicbor::bytes")]
     control: Vec<u8>,
     #[n(3)]
-    tablespaces: Vec<(u32, String)>,
+    tablespaces: Vec<OidAndText>,
     #[n(4)]
     settings: BTreeMap<String, String>,
     #[n(5)]
@@ -203,7 +213,7 @@ struct DetailsWire {
     #[n(6)]
     collations: BTreeMap<String, String>,
     #[n(7)]
-    databases: Vec<(u32, String)>,
+    databases: Vec<OidAndText>,
     #[n(8)]
     made_by: String,
 }
@@ -378,7 +388,8 @@ fn pack_from_wire(wire: &PackEntryWire) -> PackEntry {
 
 fn details_to_wire(details: &Details) -> DetailsWire {
     let oids = |pairs: &[(Oid, String)]| {
-        pairs.iter().map(|(oid, text)| (oid.get(), text.clone())).collect()
+        let wire = |(oid, text): &(Oid, String)| OidAndText { oid: oid.get(), text: text.clone() };
+        pairs.iter().map(wire).collect()
     };
     DetailsWire {
         backup_label: details.backup_label.clone(),
@@ -394,8 +405,8 @@ fn details_to_wire(details: &Details) -> DetailsWire {
 }
 
 fn details_from_wire(wire: DetailsWire) -> Details {
-    let oids = |pairs: Vec<(u32, String)>| {
-        pairs.into_iter().map(|(oid, text)| (Oid::new(oid), text)).collect()
+    let oids = |pairs: Vec<OidAndText>| {
+        pairs.into_iter().map(|pair| (Oid::new(pair.oid), pair.text)).collect()
     };
     Details {
         backup_label: wire.backup_label,
