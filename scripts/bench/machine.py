@@ -63,10 +63,10 @@ def cool():
     Path("/proc/sys/vm/drop_caches").write_text("3\n")
 
 
-def warm(folder):
-    """Reads every file, so that all come from the page cache as far as it has room."""
+def warm(paths):
+    """Reads these files, so that they come from the page cache as far as it has room."""
     buffer = bytearray(1 << 20)
-    for path in files(folder):
+    for path in paths:
         try:
             with open(path, "rb", buffering=0) as file:
                 while file.readinto(buffer):

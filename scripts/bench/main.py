@@ -95,7 +95,7 @@ class Bench:
         if self.given.cold:
             machine.cool()
         else:
-            machine.warm(self.server.data)
+            machine.warm(machine.files(self.server.data / "base"))
             machine.settle()
         sample, stored = tool.backup()
         self.server.archive_with("/bin/true")
@@ -122,7 +122,7 @@ class Bench:
         self.results.add_calls(tool.name, "get_stream", tool.get_prefetched(self.segments, wait=False))
 
     def warm_segments(self):
-        machine.warm(self.server.captured)
+        machine.warm(self.segments)
         machine.settle()
 
 

@@ -4,6 +4,7 @@ import os
 import time
 from pathlib import Path
 
+import machine
 import processes
 
 PORT = 5432
@@ -48,7 +49,9 @@ class Server:
         self.bin = Path(bin_folder)
         self.data = self.folder / "data"
         self.socket = self.folder / "run"
+        self.wal = self.data / "pg_wal"
         self.captured = self.folder / "segments"
+        self.kept = []
         self.place = processes.Place(uid, gid, self.folder, self.folder / "log")
         for path in (self.folder, self.socket, self.captured):
             path.mkdir(mode=0o755)
@@ -90,7 +93,18 @@ class Server:
         last = self.sql("SELECT pg_walfile_name(pg_switch_wal())")
         query = f"SELECT last_archived_wal >= '{last}' FROM pg_stat_archiver"
         self.wait(f"the archiver to take '{last}'", lambda: self.sql(query) == "t")
+        self.archive_with("/bin/true")
         self.sql("CHECKPOINT")
+        self.put_back()
+
+    def put_back(self):
+        """Puts the kept segments where archive commands find them, and where they stay."""
+        self.sql("ALTER SYSTEM SET wal_keep_size = '1TB'")
+        self.sql("SELECT pg_reload_conf()")
+        self.wait("the new wal_keep_size", lambda: self.sql("SHOW wal_keep_size") == "1TB")
+        for path in self.captured.iterdir():
+            path.rename(self.wal / path.name)
+            self.kept.append(path.name)
 
     def wait(self, what, is_done):
         """Waits until the server has done something."""
@@ -102,8 +116,8 @@ class Server:
 
     def segments(self, count):
         """The kept segments, oldest first, one after the other without a hole."""
-        names = sorted(path.name for path in self.captured.iterdir())[SEGMENTS_SKIPPED:]
-        paths = [self.captured / name for name in names[:count]]
+        names = sorted(self.kept)[SEGMENTS_SKIPPED:]
+        paths = [self.wal / name for name in names[:count]]
         whole = all(path.stat().st_size == SEGMENT_BYTES for path in paths)
         if len(paths) < count or not whole:
             raise processes.Failure(
@@ -126,15 +140,8 @@ class Server:
 
     def data_bytes(self):
         """The bytes that a backup of it has to read: everything but WAL."""
-        total = 0
-        for base, folders, names in os.walk(self.data):
-            if "pg_wal" in folders:
-                folders.remove("pg_wal")
-            for name in names:
-                path = Path(base, name)
-                if not path.is_symlink():
-                    total += path.stat().st_size
-        return total
+        wal = sum(path.stat().st_size for path in self.wal.iterdir() if path.is_file())
+        return machine.size(self.data) - wal
 
     def version(self):
         """The server's version, as it says it."""
