@@ -332,12 +332,12 @@ impl Repository {
         moves: usize,
         absent: store::Error,
     ) -> Result<Arc<Moved>, Error> {
+        if moves >= MOVES_MAX {
+            return Err(absent.into());
+        }
         let known = self.moved.lock().unwrap_or_else(PoisonError::into_inner).get(&pack).cloned();
         if let Some(moved) = known {
             return Ok(moved);
-        }
-        if moves >= MOVES_MAX {
-            return Err(absent.into());
         }
         let moved = match moved::read(self, pack).await {
             Err(Error::Store(store::Error::NotFound { .. })) => return Err(absent.into()),

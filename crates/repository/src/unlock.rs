@@ -5,9 +5,10 @@
 //! a recovery code that is a hash, for a passphrase Argon2id.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use bytes::Bytes;
 use jiff::Timestamp;
 use minicbor::{Decode, Encode};
 use stdx::Id;
@@ -201,6 +202,8 @@ pub struct NewSet {
     set: Id,
     root: Option<Secret>,
     data: Option<Secret>,
+    /// The first data key as it is stored: the same bytes in every member.
+    epoch: OnceLock<Vec<Bytes>>,
 }
 
 impl NewSet {
@@ -208,7 +211,7 @@ impl NewSet {
     #[must_use]
     pub fn draw(encrypted: bool) -> Self {
         let secret = || encrypted.then(Secret::random);
-        Self { set: Id::random(), root: secret(), data: secret() }
+        Self { set: Id::random(), root: secret(), data: secret(), epoch: OnceLock::new() }
     }
 
     /// The set's id.
@@ -238,16 +241,7 @@ impl NewSet {
         store: &Arc<dyn Store>,
         new: &NewRepository<'_>,
     ) -> Result<(), Error> {
-        match describe(store).await {
-            Ok(there) => {
-                return Err(Error::RepositoryExists {
-                    store: store.address().into(),
-                    set: there.set.to_string(),
-                });
-            }
-            Err(Error::NoRepository { .. }) => {}
-            Err(error) => return Err(error),
-        }
+        self.must_be_free(store).await?;
         let clear = Repository::new(
             vec![Member { name: String::new(), store: Arc::clone(store) }],
             Arc::new(SetKeys::plain(self.set)),
@@ -256,7 +250,11 @@ impl NewSet {
             for (name, unlock) in new.slots {
                 put_slot(&clear, root, name, unlock, new.created).await?;
             }
-            put_epoch(&clear, root, 1, data, new.created).await?;
+            let object = self.epoch.get_or_init(|| seal_epoch(&clear, root, 1, data, new.created));
+            let key = names::epoch(1);
+            if clear.create_sealed(&key, object.clone()).await? == Put::Exists {
+                return Err(left_over(&key));
+            }
         }
         let wire = DescriptorWire {
             member: *Id::random().as_bytes(),
@@ -270,6 +268,18 @@ impl NewSet {
                 let set = describe(store).await?.set.to_string();
                 Err(Error::RepositoryExists { store: store.address().into(), set })
             }
+        }
+    }
+
+    /// Refuses a place that has a repository.
+    async fn must_be_free(&self, store: &Arc<dyn Store>) -> Result<(), Error> {
+        match describe(store).await {
+            Ok(there) => Err(Error::RepositoryExists {
+                store: store.address().into(),
+                set: there.set.to_string(),
+            }),
+            Err(Error::NoRepository { .. }) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 }
@@ -389,8 +399,10 @@ pub async fn add_epoch(
     // The first member alone decides between two processes. Written to all at once, each could win
     // in one member, and one epoch would mean two keys.
     let clear = clear_repository(&first.store, set);
-    if put_epoch(&clear, &root, epoch, &Secret::random(), created).await? == Put::Exists {
-        return Err(epoch_conflict(&names::epoch(epoch)));
+    let key = names::epoch(epoch);
+    let object = seal_epoch(&clear, &root, epoch, &Secret::random(), created);
+    if clear.create_sealed(&key, object).await? == Put::Exists {
+        return Err(epoch_conflict(&key));
     }
     share_epochs(members, set).await?;
     Ok(epoch)
@@ -398,7 +410,7 @@ pub async fn add_epoch(
 
 /// Makes every member have every data key that one of them has, byte for byte.
 async fn share_epochs(members: &[Member], set: Id) -> Result<(), Error> {
-    let mut known: BTreeMap<Key, bytes::Bytes> = BTreeMap::new();
+    let mut known: BTreeMap<Key, Bytes> = BTreeMap::new();
     for member in members {
         for (key, bytes) in epoch_objects(&member.store).await? {
             if known.insert(key.clone(), bytes.clone()).is_some_and(|before| before != bytes) {
@@ -417,6 +429,13 @@ async fn share_epochs(members: &[Member], set: Id) -> Result<(), Error> {
     Ok(())
 }
 
+/// A data key without a descriptor: nothing that is made around it could be opened.
+fn left_over(key: &Key) -> Error {
+    let expected = "an empty place".to_owned();
+    let seen = "the rest of a creation that was interrupted: remove it".to_owned();
+    Error::Conflict { key: key.to_string(), expected, seen }
+}
+
 fn epoch_conflict(key: &Key) -> Error {
     let expected = "the same data key in every member".to_owned();
     Error::Conflict { key: key.to_string(), expected, seen: "two".into() }
@@ -433,21 +452,25 @@ pub async fn join_member(
     new: &NewRepository<'_>,
 ) -> Result<(), Error> {
     let descriptor = describe(existing).await?;
+    let set = descriptor.set;
     if !descriptor.encrypted {
-        return NewSet { set: descriptor.set, root: None, data: None }
-            .create_member(store, new)
-            .await;
+        let plain = NewSet { set, root: None, data: None, epoch: OnceLock::new() };
+        return plain.create_member(store, new).await;
     }
-    let root = open_root(existing, descriptor.set, present).await?;
-    let epochs = epoch_objects(existing).await?;
-    let clear = clear_repository(store, descriptor.set);
-    for (key, bytes) in &epochs {
-        clear.create_sealed(key, vec![bytes.clone()]).await?;
+    let (root, keys) = open_keys(existing, set, present).await?;
+    let joined = NewSet { set, root: Some(root), data: keys.epoch(1), epoch: OnceLock::new() };
+    joined.must_be_free(store).await?;
+    let clear = clear_repository(store, set);
+    for (key, bytes) in epoch_objects(existing).await? {
+        let parts = vec![bytes];
+        if key == names::epoch(1) {
+            // `create_member` writes it, byte for byte.
+            joined.epoch.get_or_init(|| parts);
+        } else if clear.create_sealed(&key, parts).await? == Put::Exists {
+            return Err(left_over(&key));
+        }
     }
-    // The first data key is there already, byte for byte; `create_member` finds it and goes on.
-    let (_, keys) = open_keys(existing, descriptor.set, present).await?;
-    let data = keys.epoch(1);
-    NewSet { set: descriptor.set, root: Some(root), data }.create_member(store, new).await
+    joined.create_member(store, new).await
 }
 
 fn clear_repository(store: &Arc<dyn Store>, set: Id) -> Repository {
@@ -512,7 +535,7 @@ async fn slot_wires(store: &Arc<dyn Store>) -> Result<Vec<(Key, SlotWire)>, Erro
     Ok(wires)
 }
 
-async fn epoch_objects(store: &Arc<dyn Store>) -> Result<Vec<(Key, bytes::Bytes)>, Error> {
+async fn epoch_objects(store: &Arc<dyn Store>) -> Result<Vec<(Key, Bytes)>, Error> {
     let mut objects = Vec::new();
     for meta in store.list(names::EPOCHS, None, 1000).await? {
         let bytes = store.get(&meta.key).await?;
@@ -548,13 +571,14 @@ async fn put_slot(
     Ok(id)
 }
 
-async fn put_epoch(
+/// The object of a data key, wrapped under the root key.
+fn seal_epoch(
     clear: &Repository,
     root: &Secret,
     epoch: u32,
     data: &Secret,
     created: Timestamp,
-) -> Result<Put, Error> {
+) -> Vec<Bytes> {
     let set = clear.keys().set();
     let mut salt = [0; 32];
     stdx::id::fill_random(&mut salt);
@@ -564,8 +588,7 @@ async fn put_epoch(
         salt,
         wrapped: wrap_key(&epoch_wrapping(root, set, &salt), &epoch_binding(set, epoch), data),
     };
-    let object = seal_object(clear.keys(), Kind::KeyEpoch, &[&to_cbor(&wire)], Compression::None);
-    clear.create_sealed(&names::epoch(epoch), object).await
+    seal_object(clear.keys(), Kind::KeyEpoch, &[&to_cbor(&wire)], Compression::None)
 }
 
 /// The key that wraps the root key in a slot; `None` for a cost outside the limits.

@@ -6,7 +6,15 @@ mod samples;
 mod site;
 mod support;
 
+mod arbitrary;
 mod damage;
 mod future;
+mod golden;
+mod keys;
+mod lineages;
+mod nonces;
+mod running;
+mod sets;
 mod targets;
 mod timelines;
+mod wal;

@@ -193,6 +193,8 @@ pub(crate) fn page(number: u64) -> Vec<u8> {
 
 /// Every object with its kind, from its header.
 pub(crate) async fn keys(repository: &Repository) -> Vec<(Key, Kind)> {
+    // Slots are the member's own.
+    let repository = repository.only(&repository.members()[0].name).unwrap();
     let store = &repository.members()[0].store;
     let mut keys = Vec::new();
     for meta in repository.list("").await.unwrap() {
