@@ -1,0 +1,83 @@
+//! Page checksums of a data directory, read from the files themselves.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use pg::page::verify_page;
+use pg::{BlockNumber, ControlFile, RelationFile};
+
+/// Bytes read at once; a whole number of pages of every size.
+const READ_LEN: usize = 1 << 20;
+
+/// How often a page is read again: the server may be writing it.
+const REREADS_MAX: usize = 10;
+
+/// Pages whose checksum is right. A wrong one that stays wrong is an error that names it.
+pub(super) fn check(directory: &Path) -> anyhow::Result<u64> {
+    let path = directory.join(pg::control::CONTROL_FILE_PATH);
+    let control = ControlFile::decode(&std::fs::read(&path)?)
+        .with_context(|| format!("read '{}'", path.display()))?;
+    anyhow::ensure!(control.has_data_checksums(), "the cluster has no page checksums");
+    let block = usize::try_from(control.block_size.get())?;
+    let mut pages = 0;
+    let mut folders = vec![directory.join("global"), directory.join("base")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let relative: PathBuf = path.strip_prefix(directory)?.into();
+            let Some(relation) = relative.to_str().and_then(RelationFile::parse) else { continue };
+            let first = relation.first_block(control.relation_segment_blocks).unwrap_or(BlockNumber::new(0));
+            pages += check_file(&path, block, first)?;
+        }
+    }
+    Ok(pages)
+}
+
+fn check_file(path: &Path, block: usize, first: BlockNumber) -> anyhow::Result<u64> {
+    // A relation may be dropped between listing and opening.
+    let Ok(file) = File::open(path) else { return Ok(0) };
+    let mut buffer = vec![0; READ_LEN];
+    let (mut offset, mut pages) = (0_u64, 0_u32);
+    loop {
+        let len = read_full(&file, &mut buffer, offset)?;
+        for page in buffer.get(..len).unwrap_or_default().chunks_exact(block) {
+            let number = BlockNumber::new(first.get() + pages);
+            if !verify_page(page, number).is_intact() {
+                reread(&file, block, number, u64::from(pages) * block as u64, path)?;
+            }
+            pages += 1;
+        }
+        offset += len as u64;
+        if len < READ_LEN {
+            return Ok(u64::from(pages));
+        }
+    }
+}
+
+fn reread(file: &File, block: usize, number: BlockNumber, offset: u64, path: &Path) -> anyhow::Result<()> {
+    let mut page = vec![0; block];
+    for _ in 0..REREADS_MAX {
+        if read_full(file, &mut page, offset)? < block || verify_page(&page, number).is_intact() {
+            return Ok(());
+        }
+        std::thread::yield_now();
+    }
+    anyhow::bail!("block {number} of '{}' has a wrong checksum", path.display())
+}
+
+fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> anyhow::Result<usize> {
+    let mut done = 0;
+    while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, offset + done as u64)? {
+            0 => break,
+            len => done += len,
+        }
+    }
+    Ok(done)
+}
