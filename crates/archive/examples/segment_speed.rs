@@ -50,7 +50,7 @@ async fn measure(folder: &Path, given: Option<Vec<u8>>) {
         std::fs::write(data.join("pg_wal").join(name(number)), bytes).unwrap();
     }
 
-    let mut pushes = Vec::new();
+    let (mut pushes, cpu) = (Vec::new(), cpu_ticks());
     for number in 1..=COUNT {
         let path = data.join("pg_wal").join(name(number));
         let request = PushRequest {
@@ -66,11 +66,11 @@ async fn measure(folder: &Path, given: Option<Vec<u8>>) {
         push(&repository, &request).await.unwrap();
         pushes.push(began.elapsed());
     }
-    report("push", pushes);
+    report("push", cpu, pushes);
 
     let path = TimelinePath::new(TimelineHistory::without_ancestors(TimelineId::FIRST));
     let route = Route::along(&path, size());
-    let mut gets = Vec::new();
+    let (mut gets, cpu) = (Vec::new(), cpu_ticks());
     for number in 1..=COUNT {
         let request = GetRequest {
             name: &name(number),
@@ -87,9 +87,9 @@ async fn measure(folder: &Path, given: Option<Vec<u8>>) {
         assert!(matches!(verdict, Verdict::Delivered), "{verdict:?}");
         gets.push(began.elapsed());
     }
-    report("get", gets);
+    report("get", cpu, gets);
 
-    let mut takes = Vec::new();
+    let (mut takes, cpu) = (Vec::new(), cpu_ticks());
     let spool = Spool::beside(&destination).unwrap();
     let expected =
         Expectations { restore: "r1", system_id: SystemId::new(SYSTEM), segment_size: size() };
@@ -111,7 +111,7 @@ async fn measure(folder: &Path, given: Option<Vec<u8>>) {
             takes.push(began.elapsed());
         }
     }
-    report("take", takes);
+    report("fill and take", cpu, takes);
 }
 
 async fn register(repository: &Repository, data: &Path, folder: &Path) -> (Lineage, Credential) {
@@ -167,8 +167,18 @@ fn segment(number: u64, given: Option<&[u8]>) -> Vec<u8> {
     bytes
 }
 
-fn report(what: &str, mut times: Vec<Duration>) {
+fn report(what: &str, cpu_before: u64, mut times: Vec<Duration>) {
     times.sort();
     let at = |share: usize| times.get(times.len() * share / 100).copied().unwrap_or_default();
-    println!("{what:>5}: median {:?}, 90 % within {:?}", at(50), at(90));
+    let cpu =
+        Duration::from_millis((cpu_ticks() - cpu_before) * 10) / u32::try_from(COUNT).unwrap();
+    println!("{what:>13}: median {:?}, 90 % within {:?}, processor {cpu:?}", at(50), at(90));
+}
+
+/// Processor time of all threads, in hundredths of a second (proc(5), utime and stime).
+fn cpu_ticks() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let (_, rest) = stat.rsplit_once(')').unwrap();
+    let fields = rest.split_whitespace().skip(11).take(2);
+    fields.map(|field| field.parse::<u64>().unwrap()).sum()
 }
