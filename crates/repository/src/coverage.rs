@@ -18,9 +18,12 @@ pub struct Coverage {
     size: SegmentSize,
     /// First and last number of each run without a hole, ascending.
     runs: Vec<(u64, u64)>,
+    /// The last segment of which there are only pieces that make up no beginning: the log did go on
+    /// so far.
+    known_to: Option<u64>,
 }
 
-/// Segments that are missing between two that are there.
+/// Segments that are missing before one of which there is something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hole {
     /// The first one missing.
@@ -70,7 +73,7 @@ impl Coverage {
         size: SegmentSize,
     ) -> Result<Self, Error> {
         let mut present = BTreeSet::new();
-        let mut begun = BTreeSet::new();
+        let (mut begun, mut broken) = (BTreeSet::new(), BTreeSet::new());
         let stretches = path.stretches();
         for (at, stretch) in stretches.iter().enumerate() {
             let first = stretch.begin.get() / size.get();
@@ -81,19 +84,24 @@ impl Coverage {
             present.extend(complete.into_iter().filter(|number| wanted(*number)));
             for held in piece::held(repository, lineage, timeline, size).await? {
                 let number = held.segment.number;
-                if wanted(number) && held.complete {
-                    present.insert(number);
-                } else if wanted(number) {
-                    begun.insert(number);
+                if !wanted(number) {
+                    continue;
+                }
+                match (held.complete, held.broken) {
+                    (true, _) => drop(present.insert(number)),
+                    (false, false) => drop(begun.insert(number)),
+                    (false, true) => drop(broken.insert(number)),
                 }
             }
         }
-        if let Some(number) =
-            begun.last().filter(|begun| present.last().is_none_or(|last| *begun > last))
-        {
-            present.insert(*number);
+        // Only at the very end may a segment be there in part.
+        let last = present.last().copied();
+        let known_to =
+            begun.iter().chain(&broken).max().copied().filter(|known| last < Some(*known));
+        if known_to.is_some_and(|known| begun.contains(&known)) {
+            present.extend(known_to);
         }
-        Ok(Self { path: path.clone(), size, runs: runs(&present) })
+        Ok(Self { path: path.clone(), size, runs: runs(&present), known_to })
     }
 
     /// The path it was listed along.
@@ -127,14 +135,12 @@ impl Coverage {
         self.runs.last().map(|(_, last)| self.path.segment(*last, self.size))
     }
 
-    /// The holes between segments that are there, ascending.
+    /// The holes before segments of which there is something, ascending.
     #[must_use]
     pub fn holes(&self) -> Vec<Hole> {
-        let hole = |pair: &[(u64, u64)]| match pair {
-            [(_, before), (after, _)] => Some(self.hole(before + 1, after - 1)),
-            _ => None,
-        };
-        self.runs.windows(2).filter_map(hole).collect()
+        let starts = self.runs.iter().map(|(first, _)| *first).skip(1).chain(self.lost_end());
+        let ends = self.runs.iter().map(|(_, last)| *last + 1);
+        ends.zip(starts).map(|(first, next)| self.hole(first, next - 1)).collect()
     }
 
     /// The first hole at or behind segment `number`: also one that begins with it, or that reaches
@@ -142,8 +148,14 @@ impl Coverage {
     #[must_use]
     pub fn hole_from(&self, number: u64) -> Option<Hole> {
         let first_missing = self.contiguous_to(number).map_or(number, |last| last + 1);
-        let (next, _) = self.runs.iter().find(|(first, _)| *first >= first_missing)?;
+        let mut starts = self.runs.iter().map(|(first, _)| *first).chain(self.lost_end());
+        let next = starts.find(|first| *first > first_missing)?;
         Some(self.hole(first_missing, next - 1))
+    }
+
+    /// The number behind the last segment that is known of, when its content is not there.
+    fn lost_end(&self) -> Option<u64> {
+        self.known_to.filter(|known| !self.has(*known)).map(|known| known + 1)
     }
 
     fn hole(&self, first: u64, last: u64) -> Hole {
@@ -192,7 +204,7 @@ mod tests {
     fn coverage(numbers: &[u64]) -> Coverage {
         let path = TimelinePath::new(TimelineHistory::without_ancestors(TimelineId::FIRST));
         let runs = runs(&numbers.iter().copied().collect());
-        Coverage { path, size: SegmentSize::DEFAULT, runs }
+        Coverage { path, size: SegmentSize::DEFAULT, runs, known_to: None }
     }
 
     #[test]
@@ -216,6 +228,20 @@ mod tests {
         assert_eq!(from(1), Some((1, 2)));
         assert_eq!(from(10), None);
         assert_eq!(from(11), None);
+    }
+
+    #[test]
+    fn what_is_known_to_have_been_there_is_a_hole_at_the_end() {
+        let known = Coverage { known_to: Some(8), ..coverage(&[3, 4]) };
+        let holes: Vec<_> =
+            known.holes().iter().map(|hole| (hole.first.number, hole.last.number)).collect();
+        assert_eq!(holes, [(5, 8)]);
+        assert_eq!(known.hole_from(3).unwrap().last.number, 8);
+        assert_eq!(known.hole_from(8).unwrap().first.number, 8);
+        assert!(known.hole_from(9).is_none());
+        assert_eq!(known.last().unwrap().number, 4);
+        let whole = Coverage { known_to: Some(4), ..coverage(&[3, 4]) };
+        assert!(whole.holes().is_empty() && whole.hole_from(3).is_none());
     }
 
     #[test]

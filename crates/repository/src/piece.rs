@@ -39,7 +39,7 @@ pub struct PieceRange {
 pub struct Held {
     /// The segment.
     pub segment: WalSegment,
-    /// How many bytes there are from its beginning on without a hole; never 0.
+    /// How many bytes there are from its beginning on without a hole; 0 when that is missing.
     pub len: u32,
     /// Whether that is the whole segment.
     pub complete: bool,
@@ -116,8 +116,7 @@ pub async fn put(
     Err(Error::Conflict { key: key.to_string(), expected: digest.to_string(), seen })
 }
 
-/// What the pieces on a timeline come to, segment by segment, by their names alone. Segments whose
-/// beginning is missing are left out.
+/// What the pieces on a timeline come to, segment by segment, by their names alone.
 ///
 /// # Errors
 /// When no member of the set answers.
@@ -142,7 +141,7 @@ pub async fn held(
             let segment = ranges.first()?.segment;
             let (len, broken) = join(&ranges);
             let complete = u64::from(len) == size.get();
-            (len > 0).then_some(Held { segment, len, complete, broken })
+            Some(Held { segment, len, complete, broken })
         })
         .collect())
 }

@@ -65,13 +65,13 @@ pub(super) fn no_record(search: &Search<'_>, lsn: Lsn, next: Lsn) -> Error {
 
 /// The target lies before the first point that any backup can reach.
 pub(super) fn too_early(search: &Search<'_>) -> Error {
-    let oldest = search.backups.last();
+    let oldest = search.backups.iter().rev().find(|backup| search.covered(backup, backup.stop));
     let reason = match oldest {
         Some(oldest) => format!(
             "it lies before the oldest usable backup '{}' is consistent, at {} ({})",
             oldest.label, oldest.stop, oldest.stopped
         ),
-        None => "there is no backup".into(),
+        None => "there is no backup whose WAL is there".into(),
     };
     error(search, reason, oldest.map(consistency).into_iter().collect())
 }

@@ -153,7 +153,7 @@ impl Search<'_> {
     }
 
     /// Whether all WAL from the backup's redo up to `end` is there.
-    fn covered(&self, backup: &Summary, end: Lsn) -> bool {
+    pub(super) fn covered(&self, backup: &Summary, end: Lsn) -> bool {
         let last = self.coverage.contiguous_to(self.number(backup.redo));
         backup.segment_size == self.size().get()
             && last.is_some_and(|last| last >= self.ending(end))

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use pg::{BackupLabel, FullXid, Lsn, SegmentSize, SystemId, TimelineId, WalFileName};
+use pg::wal::rmgr::xact::Xact;
+use pg::wal::{RecordReader, TimestampTz, WalBlockSize};
+use pg::{BackupLabel, FullXid, Lsn, SegmentSize, SystemId, TimelineId, WalFileName, WalSegment};
 use repository::lineage::Lineage;
 use repository::root::Summary;
 use repository::target::Stop;
@@ -46,6 +48,13 @@ pub(crate) struct BaseBackup {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Done {
     pub(crate) xid: FullXid,
+}
+
+impl BaseBackup {
+    /// Where it is consistent.
+    pub(crate) fn stop(&self) -> Lsn {
+        self.stop
+    }
 }
 
 impl Site {
@@ -238,6 +247,55 @@ impl Site {
     fn write_as_postgres(&self, path: &std::path::Path, content: &str) {
         fs::write(path, content).unwrap();
         testbed::give_to_postgres(path);
+    }
+
+    /// The segment being written and its bytes up to where it was flushed.
+    pub(crate) fn current_segment(&self) -> (WalSegment, Vec<u8>) {
+        let flushed: Lsn = self.cluster.psql("SELECT pg_current_wal_flush_lsn()").parse().unwrap();
+        let segment = WalSegment::containing(flushed, TimelineId::FIRST, Self::size());
+        let path = self.cluster.data_dir().join("pg_wal").join(segment.name(Self::size()));
+        let mut content = fs::read(path).unwrap();
+        content.truncate(usize::try_from(Self::size().offset(flushed)).unwrap());
+        (segment, content)
+    }
+
+    pub(crate) fn add_to_archive(&self, name: &str, content: &[u8]) {
+        fs::write(self.archive.join(name), content).unwrap();
+    }
+
+    /// Changes the time in the archived commit record of a transaction, as another clock would have
+    /// had it.
+    pub(crate) fn set_commit_time(&self, done: Done, time: Timestamp) {
+        let mut names = self.archived();
+        names.retain(|name| name.len() == 24);
+        let first = WalSegment::parse(&names[0], Self::size()).unwrap();
+        let begin = first.begin(Self::size());
+        let mut reader = RecordReader::new(begin, Self::size(), WalBlockSize::DEFAULT);
+        for name in &names {
+            let mut content = fs::read(self.archive.join(name)).unwrap();
+            reader.feed(&content);
+            while let Some(record) = reader.next_record().unwrap() {
+                if !matches!(Xact::decode(&record), Ok(Xact::Commit(ended)) if ended.xid == done.xid.xid())
+                {
+                    continue;
+                }
+                let at = usize::try_from(Self::size().offset(record.start)).unwrap();
+                let len = record.bytes().len();
+                assert!(at % 8192 + len <= 8192, "the record crosses a page: choose another one");
+                let time_at = len - record.main_data().len();
+                let record = &mut content[at..at + len];
+                let time = TimestampTz::from_timestamp_floor(time).micros();
+                record[time_at..time_at + 8].copy_from_slice(&time.to_le_bytes());
+                let mut crc = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
+                crc.update(&record[24..]);
+                crc.update(&record[..20]);
+                let crc = u32::try_from(crc.finalize()).unwrap();
+                record[20..24].copy_from_slice(&crc.to_le_bytes());
+                fs::write(self.archive.join(name), &content).unwrap();
+                return;
+            }
+        }
+        panic!("no commit of {} in the archive", done.xid);
     }
 
     pub(crate) fn archive_setting(&self) -> (&'static str, String) {

@@ -1,7 +1,7 @@
 //! Targets on real WAL, compared with where PostgreSQL itself stops.
 
 use jiff::ToSpan;
-use pg::FullXid;
+use pg::{FullXid, MajorVersion};
 use repository::lineage::Lineage;
 use repository::target::{Request, Resolved, Stop, Target, resolve};
 use repository::{Error, Repository};
@@ -18,6 +18,7 @@ struct Story {
     lineage: Lineage,
     backup: BaseBackup,
     one: Done,
+    two: Done,
     four: Done,
     five: Done,
     six: Done,
@@ -27,8 +28,14 @@ struct Story {
     position: pg::Lsn,
 }
 
-/// Rows in the order in which they are committed, with the restore point behind 4.
 async fn story(major: u32) -> Story {
+    let story = not_pushed(major).await;
+    story.site.push(&story.repository, &story.lineage).await;
+    story
+}
+
+/// Rows in the order in which they are committed, with the restore point behind 4.
+async fn not_pushed(major: u32) -> Story {
     let mut site = Site::new(&Install::by_major(major));
     let repository = support::in_memory().await.0;
     let lineage = support::lineage(&repository, site.system_id()).await;
@@ -36,7 +43,7 @@ async fn story(major: u32) -> Story {
     site.cluster.psql("CHECKPOINT");
     let backup = site.backup();
     let one = site.insert(1);
-    site.insert(2);
+    let two = site.insert(2);
     let position = site.insert_position();
     let prepared = site.insert_and(3, "PREPARE TRANSACTION 'p1'");
     let four = site.insert(4);
@@ -47,9 +54,8 @@ async fn story(major: u32) -> Story {
     site.insert_and(7, "PREPARE TRANSACTION 'p2'");
     let last = site.insert(8);
     site.archive_all();
-    site.push(&repository, &lineage).await;
     site.publish(&repository, &lineage, &backup, "base").await;
-    Story { site, repository, lineage, backup, one, four, five, six, prepared, last, position }
+    Story { site, repository, lineage, backup, one, two, four, five, six, prepared, last, position }
 }
 
 impl Story {
@@ -60,19 +66,20 @@ impl Story {
     /// Recovers with PostgreSQL's own setting and with what the target was resolved to: the same
     /// rows and prepared transactions must be there.
     async fn check(&mut self, request: &Request, native: &[(&str, String)], expect: (&str, &str)) {
-        let resolved = self.resolve(request).await.unwrap();
-        let by_postgresql = self.site.recover(&self.backup, native).unwrap();
-        assert_eq!((by_postgresql.rows().as_str(), by_postgresql.prepared().as_str()), expect);
-        drop(by_postgresql);
-        let by_us = self.site.recover(&self.backup, &settings(&resolved)).unwrap();
-        assert_eq!((by_us.rows().as_str(), by_us.prepared().as_str()), expect, "{resolved:?}");
-        assert_eq!(pending(&resolved), expect.1);
+        self.check_native(native, expect);
+        self.check_ours(request, expect).await;
     }
 
-    async fn check_only_ours(&mut self, request: &Request, expect: (&str, &str)) {
+    fn check_native(&mut self, native: &[(&str, String)], expect: (&str, &str)) {
+        let recovered = self.site.recover(&self.backup, native).unwrap();
+        assert_eq!((recovered.rows().as_str(), recovered.prepared().as_str()), expect);
+    }
+
+    async fn check_ours(&mut self, request: &Request, expect: (&str, &str)) {
         let resolved = self.resolve(request).await.unwrap();
-        let by_us = self.site.recover(&self.backup, &settings(&resolved)).unwrap();
-        assert_eq!((by_us.rows().as_str(), by_us.prepared().as_str()), expect, "{resolved:?}");
+        let recovered = self.site.recover(&self.backup, &settings(&resolved)).unwrap();
+        let seen = (recovered.rows(), recovered.prepared());
+        assert_eq!((seen.0.as_str(), seen.1.as_str()), expect, "{resolved:?}");
         assert_eq!(pending(&resolved), expect.1);
     }
 }
@@ -99,29 +106,43 @@ async fn postgresql_stops_where_we_say(major: u32) {
     let xid = |done: Done| ("recovery_target_xid", done.xid.xid().to_string());
     let exclusively = ("recovery_target_inclusive", on_off(false));
 
-    // The commit at the very time is kept, the rollback behind it is not needed.
-    let request = Request::new(Target::Time(four));
-    story.check(&request, &[time(four)], ("1 2 4", "before p1")).await;
-    story
-        .check(
-            &exclusive(Target::Time(four)),
-            &[time(four), exclusively.clone()],
+    let cases = [
+        // The commit at the very time is kept, the rollback behind it is not needed.
+        (Request::new(Target::Time(four)), vec![time(four)], ("1 2 4", "before p1")),
+        (
+            exclusive(Target::Time(four)),
+            vec![time(four), exclusively.clone()],
             ("1 2", "before p1"),
-        )
-        .await;
-    let request = Request::new(Target::Time(six));
-    story.check(&request, &[time(six)], ("1 2 4 6", "before p1")).await;
-    let request = Request::new(Target::Xid(story.prepared.xid));
-    let native = [xid(story.prepared)];
-    story.check(&request, &native, ("1 2 3 4 6", "before")).await;
-    let request = exclusive(Target::Xid(story.six.xid));
-    let native = [xid(story.six), exclusively.clone()];
-    story.check(&request, &native, ("1 2 4", "before p1")).await;
-    let native = [xid(story.five)];
-    story.check(&Request::new(Target::Xid(story.five.xid)), &native, ("1 2 4", "before p1")).await;
-    let request = Request::new(Target::Name("here".into()));
-    let native = [("recovery_target_name", "here".to_owned())];
-    story.check(&request, &native, ("1 2 4", "before p1")).await;
+        ),
+        (Request::new(Target::Time(six)), vec![time(six)], ("1 2 4 6", "before p1")),
+        (
+            Request::new(Target::Xid(story.prepared.xid)),
+            vec![xid(story.prepared)],
+            ("1 2 3 4 6", "before"),
+        ),
+        (
+            exclusive(Target::Xid(story.six.xid)),
+            vec![xid(story.six), exclusively],
+            ("1 2 4", "before p1"),
+        ),
+        (Request::new(Target::Xid(story.five.xid)), vec![xid(story.five)], ("1 2 4", "before p1")),
+        (
+            Request::new(Target::Name("here".into())),
+            vec![("recovery_target_name", "here".to_owned())],
+            ("1 2 4", "before p1"),
+        ),
+    ];
+    let ends = [MajorVersion::V14.get(), MajorVersion::V18.get()];
+    for (number, (request, native, expect)) in cases.iter().enumerate() {
+        story.check_native(native, *expect);
+        // That a position carries to PostgreSQL what was resolved is the same in all majors: every
+        // case on the oldest and the newest, some on those between.
+        if ends.contains(&major) || number % 3 == 1 {
+            story.check_ours(request, *expect).await;
+        } else {
+            assert_eq!(pending(&story.resolve(request).await.unwrap()), expect.1);
+        }
+    }
 }
 
 /// PostgreSQL refuses `Z` in this setting: it knows no abbreviations of time zones that early.
@@ -171,14 +192,14 @@ async fn positions_the_latest_and_the_first_consistent_point_are_reached() {
     let bad = bad.last_commit.unwrap();
     assert_eq!(bad.xid, story.four.xid.xid());
     let before = Request::new(Target::BeforeRecord(bad.lsn));
-    story.check_only_ours(&before, ("1 2", "before p1")).await;
+    story.check_ours(&before, ("1 2", "before p1")).await;
     let resolved = story.resolve(&before).await.unwrap();
     assert_eq!(resolved.stop, Stop::AtRecord { lsn: bad.lsn, inclusive: false });
     assert!(resolved.end > bad.lsn);
     // To look while paused: behind the last earlier commit.
     let earlier = resolved.last_commit.unwrap();
     assert!(earlier.lsn < bad.lsn);
-    story.check_only_ours(&Request::new(Target::Lsn(earlier.lsn)), ("1 2", "before")).await;
+    story.check_ours(&Request::new(Target::Lsn(earlier.lsn)), ("1 2", "before")).await;
 
     // Without a survey the commit is found as well, from behind.
     let quick = Request { survey: false, ..before };
@@ -341,4 +362,67 @@ async fn the_newest_backup_before_the_target_is_chosen_and_a_hole_is_never_cross
     assert_eq!(span.first_commit.unwrap().xid, story.one.xid.xid());
     assert_eq!(window.holes.len(), 1);
     assert_eq!(window.holes[0].first, lost);
+
+    // A backup whose own WAL is lost serves nothing; the one before it takes its place.
+    let own = pg::WalSegment::ending_at(second.stop(), pg::TimelineId::FIRST, Site::size());
+    let key = repository::names::wal(story.lineage.id, own, Site::size());
+    story.repository.delete(&key).await.unwrap();
+    let immediate = Request::new(Target::Immediate);
+    assert_eq!(chosen(&story.resolve(&immediate).await.unwrap()), only_base);
+    let named = Request { backup: Some("second".parse().unwrap()), ..immediate };
+    let (reason, _) = unreachable(&story.resolve(&named).await.unwrap_err());
+    assert!(reason.starts_with("the WAL that backup 'second' itself needs"), "{reason}");
+    let (_, nearest) =
+        unreachable(&story.resolve(&Request::new(Target::Xid(nine.xid))).await.unwrap_err());
+    assert_eq!(nearest.len(), 1, "{nearest:?}");
+    assert!(nearest[0].starts_with("--target-lsn"), "{nearest:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_later_commit_in_wal_order_counts_whatever_the_times_behind_it() {
+    let mut story = not_pushed(16).await;
+    let (four, six) = (story.site.time_of(story.four), story.site.time_of(story.six));
+    // As if the clock had been an hour ahead when 2 was committed.
+    story.site.set_commit_time(story.two, six + 1.hour());
+    story.site.push(&story.repository, &story.lineage).await;
+    let native = [("recovery_target_time", postgresql_time(four))];
+    story.check(&Request::new(Target::Time(four)), &native, ("1", "before")).await;
+    let resolved = story.resolve(&Request::new(Target::Latest)).await.unwrap();
+    assert_eq!(resolved.newest_commit.unwrap().xid, story.two.xid.xid());
+    assert_eq!(resolved.last_commit.unwrap().xid, story.last.xid.xid());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_segment_may_be_there_in_pieces() {
+    let mut story = story(15).await;
+    let nine = story.site.insert(9);
+    let (segment, content) = story.site.current_segment();
+    let provenance = support::provenance(story.lineage.id, story.lineage.system_id);
+    let size = Site::size();
+    let put = async |start: usize, end: usize| {
+        let bytes = bytes::Bytes::copy_from_slice(&content[start..end]);
+        let start = u32::try_from(start).unwrap();
+        let (repository, from) = (&story.repository, provenance);
+        repository::piece::put(repository, segment, size, start, &bytes, from).await.unwrap();
+    };
+    let half = content.len() / 2;
+    // The second half alone tells that the log went on, and not how.
+    put(half, content.len()).await;
+    let (reason, nearest) =
+        unreachable(&story.resolve(&Request::new(Target::Latest)).await.unwrap_err());
+    let missing = format!("WAL segment '{}' is missing", segment.name(size));
+    assert!(reason.starts_with(&missing), "{reason}");
+    assert_eq!(nearest.len(), 1);
+    put(0, half + 8).await;
+    let latest = story.resolve(&Request::new(Target::Latest)).await.unwrap();
+    assert_eq!(latest.last_commit.unwrap().xid, nine.xid.xid());
+    assert_eq!(latest.last_segment, segment);
+    assert!(latest.end > segment.begin(size));
+
+    let file = repository::wal_object::WalFile::Segment(segment, size);
+    let (_, joined) =
+        repository::wal_object::get(&story.repository, story.lineage.id, &file).await.unwrap();
+    story.site.add_to_archive(&segment.name(size), &joined);
+    let expect = ("1 2 3 4 6 8 9", "before p2");
+    story.check_ours(&Request::new(Target::Latest), expect).await;
 }
