@@ -31,6 +31,7 @@ pub mod target;
 pub mod timeline;
 pub mod tree;
 pub mod unlock;
+pub mod uploads;
 pub mod wal_object;
 pub mod wal_stream;
 pub mod walk;

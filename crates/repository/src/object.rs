@@ -1,4 +1,5 @@
-//! One object: header, frames, sealed index, trailer. `docs/repository-format.md`, section "Object".
+//! One object: header, frames, sealed index, trailer. `docs/repository-format.md`, section
+//! "Object".
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
@@ -89,7 +90,8 @@ impl ObjectWriter {
         Self { header, sealer, index: Index::default(), offset: HEADER_LEN as u64 }
     }
 
-    /// The sealer for worker threads. Frame numbers count from 0 in the order of [`push`](Self::push).
+    /// The sealer for worker threads. Frame numbers count from 0 in the order of
+    /// [`push`](Self::push).
     #[must_use]
     pub fn sealer(&self) -> &Sealer {
         &self.sealer

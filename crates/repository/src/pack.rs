@@ -9,8 +9,9 @@ use crate::names::{self, PackId};
 use crate::object::{FrameAt, ObjectWriter};
 use crate::root::PackEntry;
 use crate::seal::{SealedFrame, Sealer};
-use crate::set::{Repository, Uploads};
+use crate::set::Repository;
 use crate::tree::{Entry, Node, NodeRef, PAGE_LEN_TARGET, Page, node_digest};
+use crate::uploads::Uploads;
 
 /// Bytes handed to the store at once.
 pub const PART_LEN: usize = 8 << 20;

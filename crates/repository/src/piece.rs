@@ -1,8 +1,9 @@
 //! Parts of the current WAL segment, stored before it is complete.
 //!
 //! A piece lies under `piece/<lineage>/<timeline>/<segment>/<start>-<end>-<writer>`, start and end
-//! as offsets in the segment, eight hexadecimal digits each, end exclusive. Frame 0 says what it is,
-//! the other frames are its bytes. Pieces of different writers may overlap and must agree there.
+//! as offsets in the segment, eight hexadecimal digits each, end exclusive. Frame 0 says what it
+//! is, the other frames are its bytes. Pieces of different writers may overlap and must agree
+//! there.
 
 use std::collections::BTreeMap;
 

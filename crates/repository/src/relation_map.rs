@@ -1,8 +1,8 @@
 //! Names of a database's relations by file number, as they were when a backup ended.
 //!
 //! PostgreSQL's files and WAL carry numbers only; the names are in the catalogs, which are in the
-//! same files. This map lets WAL be read in terms of tables without a server. It lies in a backup as
-//! an attachment under [`path`].
+//! same files. This map lets WAL be read in terms of tables without a server. It lies in a backup
+//! as an attachment under [`path`].
 
 use minicbor::{Decode, Encode};
 use pg::Oid;

@@ -129,7 +129,8 @@ impl Sealer {
         Self { key, associated }
     }
 
-    /// Compresses and seals one frame. Each `number` is used once per object; `last` marks the index.
+    /// Compresses and seals one frame. Each `number` is used once per object; `last` marks the
+    /// index.
     ///
     /// # Panics
     /// When `raw` is longer than [`FRAME_RAW_LEN_MAX`]: callers split before.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::future::join_all;
-use store::{Created, Key, ObjectMeta, Store, Upload};
+use store::{Created, Key, ObjectMeta, Store};
 
 use crate::Error;
 use crate::codec::Compression;
@@ -16,6 +16,7 @@ use crate::kind::Kind;
 use crate::moved::{self, Moved};
 use crate::names::{self, PackId};
 use crate::object::{FrameAt, ObjectError, OpenObject, open_object, seal_object};
+use crate::uploads::Uploads;
 
 /// How many objects one list request asks for.
 const LIST_PAGE: usize = 1000;
@@ -159,7 +160,7 @@ impl Repository {
         for member in &self.members {
             uploads.push(member.store.upload(key).await?);
         }
-        Ok(Uploads(uploads))
+        Ok(Uploads::new(uploads))
     }
 
     /// Every object below `prefix` that any member has, in ascending order; sizes and times are
@@ -397,45 +398,6 @@ pub(crate) fn explain(store: &str, set: stdx::Id, key: &Key, error: ObjectError)
             Error::ForeignSet { key, expected: set.to_string(), seen: seen.to_string() }
         }
         ObjectError::WrongKey(epoch) => Error::WrongKey { key, epoch },
-    }
-}
-
-/// A streamed write to every member.
-#[derive(Debug)]
-pub struct Uploads(Vec<Box<dyn Upload>>);
-
-impl Uploads {
-    /// Appends bytes in every member.
-    ///
-    /// # Errors
-    /// When a member fails; the upload is then lost and should be aborted.
-    pub async fn write(&mut self, bytes: &Bytes) -> Result<(), Error> {
-        for written in join_all(self.0.iter_mut().map(|upload| upload.write(bytes.clone()))).await {
-            written?;
-        }
-        Ok(())
-    }
-
-    /// Makes the object appear in every member, complete and durable.
-    ///
-    /// # Errors
-    /// When a member fails.
-    pub async fn finish(self) -> Result<(), Error> {
-        for finished in join_all(self.0.into_iter().map(Upload::finish)).await {
-            finished?;
-        }
-        Ok(())
-    }
-
-    /// Gives up in every member.
-    ///
-    /// # Errors
-    /// When a member could not clean up; nothing is visible all the same.
-    pub async fn abort(self) -> Result<(), Error> {
-        for aborted in join_all(self.0.into_iter().map(Upload::abort)).await {
-            aborted?;
-        }
-        Ok(())
     }
 }
 

@@ -31,7 +31,8 @@ pub enum Target {
     /// Where the backup becomes consistent, and no further.
     Immediate,
     /// Before the first commit or rollback *in WAL order* whose time is later. Commit times do not
-    /// ascend from record to record, so there may be later ones with an earlier time; they are lost.
+    /// ascend from record to record, so there may be later ones with an earlier time; they are
+    /// lost.
     Time(Timestamp),
     /// Behind the first record that starts at or after this position.
     Lsn(Lsn),
@@ -65,8 +66,8 @@ pub struct Request {
     /// The target.
     pub target: Target,
     /// Whether the target's own record (for a time: those of exactly this time) is replayed.
-    /// PostgreSQL: `recovery_target_inclusive`, on by default. No meaning for `Latest`, `Immediate`,
-    /// `Name` and `BeforeRecord`.
+    /// PostgreSQL: `recovery_target_inclusive`, on by default. No meaning for `Latest`,
+    /// `Immediate`, `Name` and `BeforeRecord`.
     pub inclusive: bool,
     /// The backup to start from; without it the one that needs the least WAL.
     pub backup: Option<Label>,

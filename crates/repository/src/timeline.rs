@@ -61,8 +61,8 @@ impl TimelinePath {
     /// taken from the newer timeline, whose file has the older one's bytes up to the switch.
     ///
     /// PostgreSQL: `XLogFileReadAnyTLI`, src/backend/access/transam/xlogrecovery.c. That function
-    /// falls back to an older timeline's file when the newer one's is missing, and would replay what
-    /// was written there *after* the switch; this path never does.
+    /// falls back to an older timeline's file when the newer one's is missing, and would replay
+    /// what was written there *after* the switch; this path never does.
     #[must_use]
     pub fn segment(&self, number: u64, size: SegmentSize) -> WalSegment {
         let begins_by = |stretch: &&PathStretch| stretch.begin.get() / size.get() <= number;

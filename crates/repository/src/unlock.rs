@@ -4,13 +4,15 @@
 //! key wraps one data key per epoch. Opening runs at most one slot's derivation: for a key file and
 //! a recovery code that is a hash, for a passphrase Argon2id.
 
+mod method;
+mod wire;
+mod wrap;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use bytes::Bytes;
 use jiff::Timestamp;
-use minicbor::{Decode, Encode};
 use stdx::Id;
 use store::{Key, Store};
 
@@ -22,92 +24,9 @@ use crate::names;
 use crate::object::{from_cbor, open_object, seal_object, to_cbor};
 use crate::seal::Secret;
 use crate::set::{Member, Put, Repository, explain};
-
-/// Argon2id parameters of new passphrase slots: memory in KiB, passes, lanes (RFC 9106, second
-/// recommended option).
-pub const ARGON2_DEFAULT: ArgonCost = ArgonCost { memory_kib: 64 * 1024, passes: 3, lanes: 4 };
-
-/// The most memory a stored slot may ask for, so that a damaged one cannot exhaust the machine.
-const ARGON2_MEMORY_KIB_MAX: u32 = 4 * 1024 * 1024;
-
-/// What somebody brings to open a repository.
-#[derive(Clone)]
-pub enum Unlock {
-    /// The 256 bits of a key file.
-    KeyFile {
-        /// Where it was read from, for messages.
-        origin: String,
-        /// Its key.
-        secret: Secret,
-    },
-    /// A passphrase of a person.
-    Passphrase(zeroize::Zeroizing<String>),
-    /// The recovery code of the repository.
-    RecoveryCode(Secret),
-}
-
-impl std::fmt::Debug for Unlock {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.describe())
-    }
-}
-
-impl Unlock {
-    /// What was tried, for messages: never the secret itself.
-    #[must_use]
-    pub fn describe(&self) -> String {
-        match self {
-            Self::KeyFile { origin, .. } => format!("key file '{origin}'"),
-            Self::Passphrase(_) => "the passphrase".into(),
-            Self::RecoveryCode(_) => "the recovery code".into(),
-        }
-    }
-
-    fn method(&self) -> Method {
-        match self {
-            Self::KeyFile { .. } => Method::KeyFile,
-            Self::Passphrase(_) => Method::Passphrase,
-            Self::RecoveryCode(_) => Method::RecoveryCode,
-        }
-    }
-}
-
-/// How a slot is opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Method {
-    /// 256 random bits in a file.
-    KeyFile = 1,
-    /// A passphrase, stretched with Argon2id.
-    Passphrase = 2,
-    /// A random code, written down.
-    RecoveryCode = 3,
-    /// A key management service.
-    Kms = 4,
-}
-
-impl Method {
-    fn from_byte(byte: u8) -> Option<Self> {
-        [Self::KeyFile, Self::Passphrase, Self::RecoveryCode, Self::Kms]
-            .into_iter()
-            .find(|method| *method as u8 == byte)
-    }
-}
-
-/// Cost of one Argon2id derivation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(array)]
-pub struct ArgonCost {
-    /// Memory in KiB.
-    #[n(0)]
-    pub memory_kib: u32,
-    /// Passes over it.
-    #[n(1)]
-    pub passes: u32,
-    /// Lanes.
-    #[n(2)]
-    pub lanes: u32,
-}
+pub use method::{ARGON2_DEFAULT, ArgonCost, Method, Unlock};
+use wire::{DescriptorWire, EpochWire, SlotWire};
+use wrap::{epoch_binding, epoch_wrapping, slot_binding, slot_wrapping, unwrap_key, wrap_key};
 
 /// What the clear descriptor says of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,54 +54,6 @@ pub struct SlotInfo {
     pub name: String,
     /// When it was made.
     pub created: Timestamp,
-}
-
-#[derive(Encode, Decode)]
-#[cbor(map)]
-struct DescriptorWire {
-    #[n(0)]
-    #[cbor(with = "minicbor::bytes")]
-    member: [u8; 16],
-    #[n(1)]
-    encryption: u8,
-    #[n(2)]
-    single_writer: bool,
-    #[n(3)]
-    created_us: i64,
-}
-
-#[derive(Encode, Decode)]
-#[cbor(map)]
-struct SlotWire {
-    #[n(0)]
-    method: u8,
-    #[n(1)]
-    name: String,
-    #[n(2)]
-    created_us: i64,
-    #[n(3)]
-    #[cbor(with = "minicbor::bytes")]
-    salt: [u8; 32],
-    #[n(4)]
-    argon: Option<ArgonCost>,
-    #[n(5)]
-    #[cbor(with = "minicbor::bytes")]
-    wrapped: Vec<u8>,
-}
-
-#[derive(Encode, Decode)]
-#[cbor(map)]
-struct EpochWire {
-    #[n(0)]
-    epoch: u32,
-    #[n(1)]
-    created_us: i64,
-    #[n(2)]
-    #[cbor(with = "minicbor::bytes")]
-    salt: [u8; 32],
-    #[n(3)]
-    #[cbor(with = "minicbor::bytes")]
-    wrapped: Vec<u8>,
 }
 
 /// What a new repository is made with.
@@ -589,68 +460,6 @@ fn seal_epoch(
         wrapped: wrap_key(&epoch_wrapping(root, set, &salt), &epoch_binding(set, epoch), data),
     };
     seal_object(clear.keys(), Kind::KeyEpoch, &[&to_cbor(&wire)], Compression::None)
-}
-
-/// The key that wraps the root key in a slot; `None` for a cost outside the limits.
-fn slot_wrapping(
-    unlock: &Unlock,
-    set: Id,
-    salt: &[u8; 32],
-    argon: Option<ArgonCost>,
-) -> Option<Secret> {
-    let info: [&[u8]; 2] = [b"rollforward v1 slot", set.as_bytes()];
-    match unlock {
-        Unlock::KeyFile { secret, .. } | Unlock::RecoveryCode(secret) => {
-            Some(Secret::from_bytes(secret.derive(salt, &info)))
-        }
-        Unlock::Passphrase(text) => {
-            let ArgonCost { memory_kib, passes, lanes } = argon?;
-            if memory_kib > ARGON2_MEMORY_KIB_MAX || passes > 64 || lanes > 64 {
-                return None;
-            }
-            let params = argon2::Params::new(memory_kib, passes, lanes, Some(32)).ok()?;
-            let argon =
-                argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
-            let mut stretched = [0; 32];
-            argon.hash_password_into(text.as_bytes(), salt, &mut stretched).ok()?;
-            Some(Secret::from_bytes(Secret::from_bytes(stretched).derive(salt, &info)))
-        }
-    }
-}
-
-fn epoch_wrapping(root: &Secret, set: Id, salt: &[u8; 32]) -> Secret {
-    Secret::from_bytes(root.derive(salt, &[b"rollforward v1 epoch", set.as_bytes()]))
-}
-
-fn slot_binding(set: Id, key: &Key, method: u8) -> Vec<u8> {
-    [b"slot", &set.as_bytes()[..], key.as_str().as_bytes(), &[method]].concat()
-}
-
-fn epoch_binding(set: Id, epoch: u32) -> Vec<u8> {
-    [b"epoch", &set.as_bytes()[..], &epoch.to_le_bytes()].concat()
-}
-
-/// AES-256-GCM under a key that is derived for this one use, so the nonce is zero.
-fn wrap_key(wrapping: &Secret, binding: &[u8], key: &Secret) -> Vec<u8> {
-    let mut wrapped = key.expose().to_vec();
-    let sealed = UnboundKey::new(&AES_256_GCM, wrapping.expose()).and_then(|unbound| {
-        LessSafeKey::new(unbound).seal_in_place_append_tag(
-            Nonce::assume_unique_for_key([0; 12]),
-            Aad::from(binding),
-            &mut wrapped,
-        )
-    });
-    assert!(sealed.is_ok(), "GCM wraps 32 bytes");
-    wrapped
-}
-
-fn unwrap_key(wrapping: &Secret, binding: &[u8], wrapped: &[u8]) -> Option<Secret> {
-    let unbound = UnboundKey::new(&AES_256_GCM, wrapping.expose()).ok()?;
-    let mut bytes = zeroize::Zeroizing::new(wrapped.to_vec());
-    let nonce = Nonce::assume_unique_for_key([0; 12]);
-    let key =
-        LessSafeKey::new(unbound).open_in_place(nonce, Aad::from(binding), &mut bytes).ok()?;
-    <[u8; 32]>::try_from(&*key).ok().map(Secret::from_bytes)
 }
 
 /// The only frame of an object that is always in the clear.
