@@ -39,7 +39,10 @@ pub(crate) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> an
 }
 
 /// The store of a repository; `create` makes a local directory that is missing.
-pub(crate) fn open_store(repository: &RepositoryConfig, create: bool) -> anyhow::Result<Arc<dyn Store>> {
+pub(crate) fn open_store(
+    repository: &RepositoryConfig,
+    create: bool,
+) -> anyhow::Result<Arc<dyn Store>> {
     let mut credentials = BTreeMap::new();
     for (name, reference) in &repository.credentials {
         let value = secrets::resolve(reference, &format!("repository '{}'", repository.name))?;
@@ -49,7 +52,8 @@ pub(crate) fn open_store(repository: &RepositoryConfig, create: bool) -> anyhow:
         .filter(|(name, _)| STORE_VARIABLE_PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
         .map(|(name, value)| (name, Secret::new(value)))
         .collect();
-    let options = OpenOptions { secrets: credentials, environment, create, ..OpenOptions::default() };
+    let options =
+        OpenOptions { secrets: credentials, environment, create, ..OpenOptions::default() };
     store::open(&repository.url, &options)
         .with_context(|| format!("open repository '{}'", repository.name))
 }
@@ -63,15 +67,15 @@ pub(crate) async fn open_set(
     printer: &Printer,
 ) -> anyhow::Result<Repository> {
     let names: Vec<&String> = match only {
-        Some(only) => vec![
-            cluster.repositories.iter().find(|name| *name == only).ok_or_else(|| {
+        Some(only) => {
+            vec![cluster.repositories.iter().find(|name| *name == only).ok_or_else(|| {
                 crate::failure::Error::Usage(format!(
                     "cluster '{}' is not in a repository '{only}'; known: {}",
                     cluster.name,
                     cluster.repositories.join(", ")
                 ))
-            })?,
-        ],
+            })?]
+        }
         None => cluster.repositories.iter().collect(),
     };
     let tables: Vec<&RepositoryConfig> =
@@ -100,7 +104,8 @@ pub(crate) async fn open_members(
         match reached {
             Ok(store) => members.push(Member { name: table.name.clone(), store }),
             Err(error) if purpose == Purpose::Read && tables.len() > 1 => {
-                printer.note(&format!("warning: repository '{}' is left out: {error:#}", table.name));
+                printer
+                    .note(&format!("warning: repository '{}' is left out: {error:#}", table.name));
                 failed = failed.or(Some(error));
             }
             Err(error) => return Err(error),
@@ -109,7 +114,8 @@ pub(crate) async fn open_members(
     if let (true, Some(error)) = (members.is_empty(), failed) {
         return Err(error);
     }
-    let owner = tables.first().map_or_else(String::new, |table| format!("repository '{}'", table.name));
+    let owner =
+        tables.first().map_or_else(String::new, |table| format!("repository '{}'", table.name));
     let unlock = secrets::unlock_of(&keys, &owner)?;
     Ok(repository::unlock::open(members, unlock.as_ref()).await?)
 }
@@ -156,7 +162,11 @@ pub(crate) fn shell_word(text: &str) -> String {
 }
 
 /// The `archive_command` of a cluster.
-pub(crate) fn archive_command(config: &Config, cluster: &str, hold: bool) -> anyhow::Result<String> {
+pub(crate) fn archive_command(
+    config: &Config,
+    cluster: &str,
+    hold: bool,
+) -> anyhow::Result<String> {
     let program = own_program()?;
     Ok(format!(
         "{} wal push --config {} --cluster {}{} %p",

@@ -99,13 +99,20 @@ async fn adopt(
 ) -> anyhow::Result<Report> {
     let repository = open_set(config, cluster, None, Purpose::Write, context.printer).await?;
     let lineage = lineage::of_cluster(&repository, &cluster.name).await?;
-    let ticket = Ticket::read(&directory.join(TICKET_FILE)).map_err(|_| restore::Error::NotQuarantined {
-        path: directory.into(),
-        reason: format!("expected '{TICKET_FILE}' in it"),
-    })?;
+    let ticket =
+        Ticket::read(&directory.join(TICKET_FILE)).map_err(|_| restore::Error::NotQuarantined {
+            path: directory.into(),
+            reason: format!("expected '{TICKET_FILE}' in it"),
+        })?;
     if ticket.lineage != lineage.id.to_string() {
         return Err(refused(
-            format!("'{}' was restored from lineage {}, cluster '{}' is {}", directory.display(), ticket.lineage, cluster.name, lineage.id),
+            format!(
+                "'{}' was restored from lineage {}, cluster '{}' is {}",
+                directory.display(),
+                ticket.lineage,
+                cluster.name,
+                lineage.id
+            ),
             "name the cluster it was restored from",
         ));
     }
@@ -123,7 +130,8 @@ async fn adopt(
     }
     let now = SystemClock::new().now();
     let connection = connection_text(cluster, arguments, &postmaster)?;
-    let state = take_over(config, cluster, &repository, &lineage, directory, info.timeline, now).await?;
+    let state =
+        take_over(config, cluster, &repository, &lineage, directory, info.timeline, now).await?;
     let adopted = rewrite_config(config, cluster, directory, &connection)?;
     super::init::cluster::keep_config(&repository, &adopted).await?;
     let mut lifted = lift(arguments, config, cluster, directory, &postmaster, info.major)?;
@@ -178,7 +186,9 @@ fn check_timeline(ticket: &Ticket, timeline: TimelineId) -> anyhow::Result<()> {
     match ticket.reserved {
         Some(reserved) if reserved == timeline.get() => Ok(()),
         Some(reserved) => Err(refused(
-            format!("the restored cluster is on timeline {timeline}, expected {reserved}, which was reserved for it"),
+            format!(
+                "the restored cluster is on timeline {timeline}, expected {reserved}, which was reserved for it"
+            ),
             "restore again: the timeline was chosen without `rollforward wal get`",
         )),
         None => Err(refused(
@@ -189,10 +199,17 @@ fn check_timeline(ticket: &Ticket, timeline: TimelineId) -> anyhow::Result<()> {
 }
 
 /// The old primary must not take sessions any more: two primaries would write one history.
-async fn check_fenced(cluster: &ClusterConfig, lineage: &Lineage, directory: &Path) -> anyhow::Result<()> {
+async fn check_fenced(
+    cluster: &ClusterConfig,
+    lineage: &Lineage,
+    directory: &Path,
+) -> anyhow::Result<()> {
     let old = &cluster.data_directory;
     let same = std::fs::canonicalize(old).is_ok_and(|old| old == directory);
-    if !same && old.exists() && let Status::Running(server) = pgclient::local::status(old)? {
+    if !same
+        && old.exists()
+        && let Status::Running(server) = pgclient::local::status(old)?
+    {
         return Err(refused(
             format!("the old primary still runs in '{}' (process {})", old.display(), server.pid),
             "stop it and keep it from starting again; then repeat",
@@ -223,7 +240,8 @@ async fn take_over(
 ) -> anyhow::Result<State> {
     let current = lineage::state(repository, lineage.id).await?;
     let writer =
-        super::init::cluster::enroll(config, cluster, repository, lineage.id, directory, now).await?;
+        super::init::cluster::enroll(config, cluster, repository, lineage.id, directory, now)
+            .await?;
     let state = State {
         number: current.map_or(1, |state| state.number + 1),
         timeline,
@@ -263,7 +281,8 @@ fn rewrite_config(
     directory: &Path,
     connection: &str,
 ) -> anyhow::Result<Config> {
-    let mut document: toml_edit::DocumentMut = config.text.parse().context("read the configuration")?;
+    let mut document: toml_edit::DocumentMut =
+        config.text.parse().context("read the configuration")?;
     let table = &mut document["cluster"][cluster.name.as_str()];
     table["data_directory"] = toml_edit::value(directory.display().to_string());
     table["connection"] = toml_edit::value(connection);
@@ -294,8 +313,12 @@ fn lift(
         if postmaster.listen_address.is_some() {
             kept.push(("listen_addresses", "127.0.0.1".to_owned()));
         }
-        // The socket's folder may be the data directory: who may enter is then the quarantine's rule.
-        kept.push(("hba_file", directory.join(restore::quarantine::HBA_FILE).display().to_string()));
+        // The socket's folder may be the data directory: who may enter is then the quarantine's
+        // rule.
+        kept.push((
+            "hba_file",
+            directory.join(restore::quarantine::HBA_FILE).display().to_string(),
+        ));
     }
     restore::quarantine::lift(directory, &kept, major)?;
     let now = |what| Lifted { what, when: "now" };
@@ -311,7 +334,11 @@ fn lift(
     Ok(lifted)
 }
 
-async fn restart(cluster: &ClusterConfig, directory: &Path, major: MajorVersion) -> anyhow::Result<()> {
+async fn restart(
+    cluster: &ClusterConfig,
+    directory: &Path,
+    major: MajorVersion,
+) -> anyhow::Result<()> {
     let programs = match &cluster.bin_directory {
         Some(bin) => Programs::at(bin).await?,
         None => Programs::find(major, &[]).await?,
@@ -358,7 +385,9 @@ async fn wait_for_archiving(client: &Client) -> anyhow::Result<Option<String>> {
 fn forget_restore(directory: &Path) -> anyhow::Result<()> {
     let ticket = directory.join(TICKET_FILE);
     stdx::durable::remove(&ticket).with_context(|| format!("remove '{}'", ticket.display()))?;
-    if let Some(spool) = archive::prefetch::Spool::beside(&directory.join("pg_wal").join("RECOVERYXLOG")) {
+    if let Some(spool) =
+        archive::prefetch::Spool::beside(&directory.join("pg_wal").join("RECOVERYXLOG"))
+    {
         spool.remove()?;
     }
     Ok(())

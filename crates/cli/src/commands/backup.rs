@@ -92,7 +92,11 @@ fn print(context: &Context<'_>, cluster: &str, report: &backup::Report) -> u8 {
         bytes_per_second: rate,
         waited_for_wal_seconds: statistics.waiting_for_wal.as_secs_f64(),
         pages_reread: statistics.pages_reread,
-        damaged: report.damaged.iter().map(|page| format!("{} block {}", page.path, page.block)).collect(),
+        damaged: report
+            .damaged
+            .iter()
+            .map(|page| format!("{} block {}", page.path, page.block))
+            .collect(),
         warnings: report.warnings.clone(),
     };
     let mut text = format!(
@@ -115,8 +119,12 @@ fn print(context: &Context<'_>, cluster: &str, report: &backup::Report) -> u8 {
             what: format!("{} pages of the source are damaged", report.summary.damaged_pages),
             hint: String::new(),
         };
-        context.printer.error_text(&format!("problem: {failure}; the backup holds them as they are"));
-        context.printer.next("look at the tables named; restore the newest backup without damage beside");
+        context
+            .printer
+            .error_text(&format!("problem: {failure}; the backup holds them as they are"));
+        context
+            .printer
+            .next("look at the tables named; restore the newest backup without damage beside");
         return 3;
     }
     context.printer.next(&format!("rollforward window {cluster}"));

@@ -70,7 +70,11 @@ pub(crate) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
         let listing = Listing {
             cluster: cluster.name.clone(),
             backups: catalog.backups.iter().map(Row::from).collect(),
-            problems: catalog.problems.iter().map(|problem| format!("{}: {}", problem.key, problem.error)).collect(),
+            problems: catalog
+                .problems
+                .iter()
+                .map(|problem| format!("{}: {}", problem.key, problem.error))
+                .collect(),
         };
         print(context, &listing);
         Ok(if listing.problems.is_empty() { 0 } else { 3 })
@@ -81,7 +85,8 @@ fn print(context: &Context<'_>, listing: &Listing) {
     let mut text = if listing.backups.is_empty() {
         format!("no backups of cluster '{}'", listing.cluster)
     } else {
-        let mut list = table(&["label", "kind", "stopped", "timeline", "stop", "size", "stored", ""]);
+        let mut list =
+            table(&["label", "kind", "stopped", "timeline", "stop", "size", "stored", ""]);
         for row in &listing.backups {
             let damage = match row.damaged_pages {
                 0 => String::new(),

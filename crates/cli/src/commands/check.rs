@@ -49,10 +49,20 @@ pub(crate) struct Findings(Vec<Finding>);
 
 impl Findings {
     pub(crate) fn good(&mut self, subject: &str, seen: impl Into<String>) {
-        self.0.push(Finding { weight: Weight::Good, subject: subject.into(), seen: seen.into(), next: None });
+        self.0.push(Finding {
+            weight: Weight::Good,
+            subject: subject.into(),
+            seen: seen.into(),
+            next: None,
+        });
     }
 
-    pub(crate) fn warning(&mut self, subject: &str, seen: impl Into<String>, next: impl Into<String>) {
+    pub(crate) fn warning(
+        &mut self,
+        subject: &str,
+        seen: impl Into<String>,
+        next: impl Into<String>,
+    ) {
         self.0.push(Finding {
             weight: Weight::Warning,
             subject: subject.into(),
@@ -61,7 +71,12 @@ impl Findings {
         });
     }
 
-    pub(crate) fn problem(&mut self, subject: &str, seen: impl Into<String>, next: impl Into<String>) {
+    pub(crate) fn problem(
+        &mut self,
+        subject: &str,
+        seen: impl Into<String>,
+        next: impl Into<String>,
+    ) {
         self.0.push(Finding {
             weight: Weight::Problem,
             subject: subject.into(),
@@ -72,7 +87,8 @@ impl Findings {
 
     /// A problem from an error, with its first hint.
     pub(crate) fn failed(&mut self, subject: &str, error: &anyhow::Error) {
-        let hint = crate::failure::diagnostic(error).and_then(|error| error.hints().into_iter().next());
+        let hint =
+            crate::failure::diagnostic(error).and_then(|error| error.hints().into_iter().next());
         self.problem(subject, format!("{error:#}"), hint.unwrap_or_default());
     }
 }
@@ -103,10 +119,8 @@ fn print(context: &Context<'_>, findings: &[Finding]) -> u8 {
             Weight::Problem => "PROBLEM",
         };
         let next = finding.next.as_ref().filter(|next| !next.is_empty());
-        let seen = next.map_or_else(
-            || finding.seen.clone(),
-            |next| format!("{}\n→ {next}", finding.seen),
-        );
+        let seen =
+            next.map_or_else(|| finding.seen.clone(), |next| format!("{}\n→ {next}", finding.seen));
         list.add_row([mark, &finding.subject, &seen]);
     }
     context.printer.result(&findings, &list.to_string());

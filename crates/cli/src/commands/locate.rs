@@ -224,7 +224,10 @@ fn print(context: &Context<'_>, outcome: &Outcome) {
             number + 1,
             suspect.committed,
             suspect.xid,
-            suspect.database.as_ref().map_or(String::new(), |name| format!(" in database '{name}'")),
+            suspect
+                .database
+                .as_ref()
+                .map_or(String::new(), |name| format!(" in database '{name}'")),
             suspect.rows_lost
         ));
         for damage in suspect.damage.iter().take(8) {
@@ -244,7 +247,9 @@ fn print(context: &Context<'_>, outcome: &Outcome) {
         text.push_str(&format!("\nnot read: {hole}"));
     }
     if !outcome.complete {
-        text.push_str("\nnot everything fitted into memory: narrow the search with --since and --until");
+        text.push_str(
+            "\nnot everything fitted into memory: narrow the search with --since and --until",
+        );
     }
     context.printer.result(outcome, &text);
     if let Some(first) = outcome.suspects.first() {

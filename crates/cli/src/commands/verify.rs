@@ -87,7 +87,9 @@ fn print(context: &Context<'_>, cluster: &str, deep: bool, verified: Verificatio
     }
     context.printer.result(&outcome, &text);
     if found > 0 {
-        context.printer.next("copy the damaged objects back from another repository, or make a new backup");
+        context
+            .printer
+            .next("copy the damaged objects back from another repository, or make a new backup");
         return 3;
     }
     if !deep {

@@ -96,7 +96,11 @@ fn print_window(context: &Context<'_>, cluster: &str, window: &Window) -> u8 {
             .collect(),
         holes: window.holes.iter().map(ToString::to_string).collect(),
         unusable_backups: window.unusable.iter().map(|backup| backup.label.to_string()).collect(),
-        problems: window.problems.iter().map(|problem| format!("{}: {}", problem.key, problem.error)).collect(),
+        problems: window
+            .problems
+            .iter()
+            .map(|problem| format!("{}: {}", problem.key, problem.error))
+            .collect(),
     };
     let mut list = table(&["from", "until", "first commit", "last commit", "backups"]);
     for span in &spans.spans {
@@ -124,7 +128,8 @@ fn print_window(context: &Context<'_>, cluster: &str, window: &Window) -> u8 {
     }
     context.printer.result(&spans, &text);
     context.printer.next(&format!("rollforward restore {cluster} --to DIR [--target-time TIME]"));
-    let sound = spans.holes.is_empty() && spans.unusable_backups.is_empty() && spans.problems.is_empty();
+    let sound =
+        spans.holes.is_empty() && spans.unusable_backups.is_empty() && spans.problems.is_empty();
     if sound && !spans.spans.is_empty() { 0 } else { 3 }
 }
 

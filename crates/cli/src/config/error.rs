@@ -74,7 +74,8 @@ pub(crate) enum Error {
 }
 
 /// The user-facing errors of the configuration.
-pub(crate) const CODES: &[CodeInfo] = &[MISSING, UNREADABLE, UNKNOWN_KEY, INVALID, NO_CLUSTER, SECRET];
+pub(crate) const CODES: &[CodeInfo] =
+    &[MISSING, UNREADABLE, UNKNOWN_KEY, INVALID, NO_CLUSTER, SECRET];
 
 const fn usage(code: &'static str, title: &'static str) -> CodeInfo {
     CodeInfo { code, title, retry: Retry::Permanent, exit: Exit::Usage }

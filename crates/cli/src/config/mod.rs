@@ -11,7 +11,8 @@ use repository::Compression;
 pub(crate) use error::{CODES, Error};
 
 /// Where the configuration is looked for when no option names it.
-pub(crate) const DEFAULT_PATHS: [&str; 2] = ["rollforward.toml", "/etc/rollforward/rollforward.toml"];
+pub(crate) const DEFAULT_PATHS: [&str; 2] =
+    ["rollforward.toml", "/etc/rollforward/rollforward.toml"];
 
 /// State that is ours and not in the repository: writer tokens, caches.
 const STATE_DIRECTORY_DEFAULT: &str = "/var/lib/rollforward";
@@ -125,7 +126,8 @@ impl Config {
 
     /// Reads the configuration from its text.
     pub(crate) fn parse(path: &Path, text: String) -> Result<Self, Error> {
-        let invalid = |key: String, reason: String| Error::Invalid { path: path.into(), key, reason };
+        let invalid =
+            |key: String, reason: String| Error::Invalid { path: path.into(), key, reason };
         let parser = toml::Deserializer::parse(&text)
             .map_err(|error| invalid(String::new(), error.to_string()))?;
         let file: wire::File = serde_path_to_error::deserialize(parser).map_err(|error| {
@@ -138,7 +140,8 @@ impl Config {
         let mut repositories = BTreeMap::new();
         for (name, table) in file.repository {
             let read = repository(&name, table);
-            let read = read.map_err(|(key, why)| invalid(format!("repository.{name}.{key}"), why))?;
+            let read =
+                read.map_err(|(key, why)| invalid(format!("repository.{name}.{key}"), why))?;
             repositories.insert(name, read);
         }
         let mut clusters = BTreeMap::new();
@@ -152,9 +155,10 @@ impl Config {
                 return Err(invalid("journal".into(), unknown_repository(name, &repositories)));
             }
         }
-        let state_directory = file.state_directory.unwrap_or_else(|| STATE_DIRECTORY_DEFAULT.into());
-        let state_directory = absolute(&state_directory)
-            .map_err(|why| invalid("state_directory".into(), why))?;
+        let state_directory =
+            file.state_directory.unwrap_or_else(|| STATE_DIRECTORY_DEFAULT.into());
+        let state_directory =
+            absolute(&state_directory).map_err(|why| invalid("state_directory".into(), why))?;
         Ok(Self { path: path.into(), text, state_directory, repositories, clusters })
     }
 
@@ -187,7 +191,8 @@ impl Config {
 type KeyProblem = (&'static str, String);
 
 fn repository(name: &str, table: wire::RepositoryTable) -> Result<RepositoryConfig, KeyProblem> {
-    let keys: Result<Vec<KeySource>, String> = table.keys.iter().map(|text| key_source(text)).collect();
+    let keys: Result<Vec<KeySource>, String> =
+        table.keys.iter().map(|text| key_source(text)).collect();
     let mut credentials = BTreeMap::new();
     for (option, value) in [
         ("access_key_id", table.access_key_id),
@@ -236,13 +241,17 @@ fn cluster(
     if table.repositories.is_empty() {
         return Err(("repositories", "expected at least one repository".into()));
     }
-    if let Some(missing) = table.repositories.iter().find(|name| !repositories.contains_key(*name)) {
+    if let Some(missing) = table.repositories.iter().find(|name| !repositories.contains_key(*name))
+    {
         return Err(("repositories", unknown_repository(missing, repositories)));
     }
     let compression = match table.compression.as_deref() {
         None => Compression::default(),
         Some(text) => compression(text).ok_or_else(|| {
-            ("compression", format!("expected 'none', 'lz4' or 'zstd:1' to 'zstd:19', seen '{text}'"))
+            (
+                "compression",
+                format!("expected 'none', 'lz4' or 'zstd:1' to 'zstd:19', seen '{text}'"),
+            )
         })?,
     };
     if table.workers == Some(0) {
@@ -276,7 +285,11 @@ pub(crate) fn compression(text: &str) -> Option<Compression> {
 
 fn absolute(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
-    if path.is_absolute() { Ok(path) } else { Err(format!("expected an absolute path, seen '{text}'")) }
+    if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err(format!("expected an absolute path, seen '{text}'"))
+    }
 }
 
 fn unknown_repository(name: &str, repositories: &BTreeMap<String, RepositoryConfig>) -> String {

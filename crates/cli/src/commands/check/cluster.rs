@@ -22,7 +22,11 @@ pub(super) async fn check(
     let subject = format!("cluster {}", cluster.name);
     let here = wiring::host_name();
     if let Some(host) = cluster.host.as_ref().filter(|host| **host != here) {
-        findings.warning(&subject, format!("its steps run on host '{host}', this is '{here}'"), "run this there");
+        findings.warning(
+            &subject,
+            format!("its steps run on host '{host}', this is '{here}'"),
+            "run this there",
+        );
     }
     let server = match server(cluster, &subject, findings).await {
         Ok(server) => Some(server),
@@ -60,7 +64,10 @@ async fn server(
 ) -> anyhow::Result<(ServerInfo, Client)> {
     let client = wiring::connect(cluster).await?;
     let info = client.server().await?;
-    findings.good(subject, format!("PostgreSQL {} answers at '{}'", info.version_num / 10_000, client.address()));
+    findings.good(
+        subject,
+        format!("PostgreSQL {} answers at '{}'", info.version_num / 10_000, client.address()),
+    );
     let real = |path: &std::path::Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
     if real(&info.data_directory) != real(&cluster.data_directory) {
         findings.problem(
@@ -89,10 +96,18 @@ fn identity(info: &ServerInfo, lineage: &Lineage, subject: &str, findings: &mut 
     if info.data_checksums {
         findings.good(subject, "pages have checksums");
     } else {
-        findings.warning(subject, "pages have no checksums: damage on disk stays unseen", "pg_checksums --enable");
+        findings.warning(
+            subject,
+            "pages have no checksums: damage on disk stays unseen",
+            "pg_checksums --enable",
+        );
     }
     if !info.full_page_writes {
-        findings.problem(subject, "full_page_writes is off: an online backup cannot be trusted", "turn it on");
+        findings.problem(
+            subject,
+            "full_page_writes is off: an online backup cannot be trusted",
+            "turn it on",
+        );
     }
 }
 
@@ -116,7 +131,11 @@ async fn archiving(
     }
     if info.archive_command.contains(" --hold") {
         sound = false;
-        findings.problem(subject, "its WAL is held: it was restored and not adopted", "rollforward adopt");
+        findings.problem(
+            subject,
+            "its WAL is held: it was restored and not adopted",
+            "rollforward adopt",
+        );
     } else if info.archive_command != expected {
         sound = false;
         findings.problem(
@@ -127,7 +146,11 @@ async fn archiving(
     }
     if !info.archive_library.is_empty() {
         sound = false;
-        findings.problem(subject, "archive_library is set, so archive_command is not used", "clear it");
+        findings.problem(
+            subject,
+            "archive_library is set, so archive_command is not used",
+            "clear it",
+        );
     }
     let status = client.archiver_status().await?;
     let failing = status.last_failed_time > status.last_archived_time;
@@ -177,7 +200,8 @@ async fn stored(
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
     let window = window::window(repository, lineage, None, window::Detail::Positions).await?;
-    let newest = window.spans.iter().flat_map(|span| &span.backups).max_by_key(|backup| backup.stopped);
+    let newest =
+        window.spans.iter().flat_map(|span| &span.backups).max_by_key(|backup| backup.stopped);
     match newest {
         None => findings.problem(
             subject,
@@ -202,7 +226,11 @@ async fn stored(
         );
     }
     for problem in &window.problems {
-        findings.problem(subject, format!("{}: {}", problem.key, problem.error), "rollforward verify");
+        findings.problem(
+            subject,
+            format!("{}: {}", problem.key, problem.error),
+            "rollforward verify",
+        );
     }
     Ok(())
 }

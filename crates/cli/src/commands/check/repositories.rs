@@ -36,17 +36,26 @@ async fn one(
         findings.good(subject, "put-if-absent is honoured");
     }
     if !descriptor.encrypted {
-        findings.warning(subject, "it is not encrypted", "a new repository with keys, if that was not meant");
+        findings.warning(
+            subject,
+            "it is not encrypted",
+            "a new repository with keys, if that was not meant",
+        );
         return Ok(());
     }
     let unlock = secrets::unlock_of(&table.keys, subject)?;
-    let member = repository::Member { name: table.name.clone(), store: std::sync::Arc::clone(&store) };
+    let member =
+        repository::Member { name: table.name.clone(), store: std::sync::Arc::clone(&store) };
     unlock::open(vec![member], unlock.as_ref()).await?;
     let by = unlock.map_or_else(String::new, |unlock| unlock.describe());
     let slots = unlock::slots(&store).await?.len();
     findings.good(subject, format!("{by} opens it; it has {slots} slots"));
     if slots < 2 {
-        findings.problem(subject, "there is one way in only", "rollforward key add --recovery-code-file FILE");
+        findings.problem(
+            subject,
+            "there is one way in only",
+            "rollforward key add --recovery-code-file FILE",
+        );
     }
     let proof = crate::commands::key::prove::proof_path(config, &descriptor.set.to_string());
     if !proof.exists() {

@@ -17,10 +17,10 @@ const PROGRAMS: [&str; 2] = ["rollforward", "rollforward-shop"];
 
 /// Runs this command again as the user given, from copies of the programs that this user can run.
 pub(super) fn play_as_user(context: &Context<'_>, arguments: &Arguments) -> anyhow::Result<u8> {
-    let (uid, gid) = RunAs::user(&arguments.user)
-        .ok()
-        .and_then(|account| account.ids())
-        .ok_or_else(|| Error::Usage(format!("there is no user '{}': name one with --user", arguments.user)))?;
+    let (uid, gid) =
+        RunAs::user(&arguments.user).ok().and_then(|account| account.ids()).ok_or_else(|| {
+            Error::Usage(format!("there is no user '{}': name one with --user", arguments.user))
+        })?;
     let directory = make_stage(&arguments.directory)?;
     let bin = directory.join("bin");
     std::fs::create_dir(&bin)?;
@@ -29,7 +29,10 @@ pub(super) fn play_as_user(context: &Context<'_>, arguments: &Arguments) -> anyh
         let from = here.with_file_name(program);
         let to = bin.join(program);
         std::fs::copy(&from, &to).with_context(|| {
-            format!("copy '{}': build it with `cargo build --release -p shop -p cli`", from.display())
+            format!(
+                "copy '{}': build it with `cargo build --release -p shop -p cli`",
+                from.display()
+            )
         })?;
         std::fs::set_permissions(&to, std::fs::Permissions::from_mode(0o755))?;
     }
@@ -59,13 +62,16 @@ pub(super) fn play_as_user(context: &Context<'_>, arguments: &Arguments) -> anyh
         }
         .into());
     }
-    context.printer.next(&format!("read '{}'; docs/guide/getting-started.md", arguments.report.display()));
+    context
+        .printer
+        .next(&format!("read '{}'; docs/guide/getting-started.md", arguments.report.display()));
     Ok(0)
 }
 
 /// A fresh folder with a short name: sockets lie in it.
 pub(super) fn make_stage(below: &Path) -> anyhow::Result<PathBuf> {
-    let directory = std::path::absolute(below)?.join(format!("rf-demo-{}", stdx::Id::random().short()));
+    let directory =
+        std::path::absolute(below)?.join(format!("rf-demo-{}", stdx::Id::random().short()));
     std::fs::DirBuilder::new()
         .mode(0o755)
         .create(&directory)
@@ -79,5 +85,6 @@ pub(super) fn leave(context: &Context<'_>, directory: &Path, keep: bool) -> anyh
         context.printer.note(&format!("kept: '{}'", directory.display()));
         return Ok(());
     }
-    std::fs::remove_dir_all(directory).with_context(|| format!("remove folder '{}'", directory.display()))
+    std::fs::remove_dir_all(directory)
+        .with_context(|| format!("remove folder '{}'", directory.display()))
 }

@@ -30,7 +30,8 @@ pub(super) async fn create(stage: &mut Stage<'_>) -> anyhow::Result<()> {
     );
     let conf = directory.join("postgresql.conf");
     let old = std::fs::read_to_string(&conf)?;
-    std::fs::write(&conf, old + &settings).with_context(|| format!("write '{}'", conf.display()))?;
+    std::fs::write(&conf, old + &settings)
+        .with_context(|| format!("write '{}'", conf.display()))?;
     stage.server(&directory)?.start(&[], QUIET_MAX).await?;
     let client = stage.connect(&stage.directory, stage.port, "postgres").await?;
     for sql in [
@@ -47,13 +48,26 @@ pub(super) async fn create(stage: &mut Stage<'_>) -> anyhow::Result<()> {
 pub(super) async fn protect(stage: &mut Stage<'_>) -> anyhow::Result<()> {
     stage.begin("create an encrypted repository and turn archiving on");
     let repository = format!("main={}", stage.path("repository").display());
-    let connection =
-        format!("host={} port={} user=postgres dbname=postgres", stage.directory.display(), stage.port);
+    let connection = format!(
+        "host={} port={} user=postgres dbname=postgres",
+        stage.directory.display(),
+        stage.port
+    );
     let state = stage.path("state").display().to_string();
     let code = stage.path("recovery-code").display().to_string();
     let init = [
-        "init", "--repository", &repository, "--cluster", CLUSTER, "--connection", &connection,
-        "--state-directory", &state, "--recovery-code-file", &code, "--enable-archiving",
+        "init",
+        "--repository",
+        &repository,
+        "--cluster",
+        CLUSTER,
+        "--connection",
+        &connection,
+        "--state-directory",
+        &state,
+        "--recovery-code-file",
+        &code,
+        "--enable-archiving",
     ];
     stage.type_command(&init, &[]).await?;
     let server = stage.server(&directory(stage))?;

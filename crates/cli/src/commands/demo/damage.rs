@@ -10,7 +10,8 @@ use super::stage::{QUIET_MAX, Stage};
 /// The tables whose rows are counted.
 pub(super) const TABLES: [&str; 5] = ["customers", "products", "orders", "order_lines", "payments"];
 
-/// What was there just before. Only the proof at the end looks at it; the recovery does not know it.
+/// What was there just before. Only the proof at the end looks at it; the recovery does not know
+/// it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Damage {
     /// Rows by table.
@@ -33,7 +34,12 @@ pub(super) async fn destroy(stage: &mut Stage<'_>, shop: &mut Shop) -> anyhow::R
     let counts: Vec<String> =
         TABLES.iter().map(|table| format!("(SELECT count(*) FROM {table})")).collect();
     client.query_text("BEGIN", QUIET_MAX).await?;
-    client.query_text("LOCK TABLE orders, order_lines, payments IN SHARE ROW EXCLUSIVE MODE", QUIET_MAX).await?;
+    client
+        .query_text(
+            "LOCK TABLE orders, order_lines, payments IN SHARE ROW EXCLUSIVE MODE",
+            QUIET_MAX,
+        )
+        .await?;
     let sql = format!("SELECT {}, (SELECT max(placed_at)::text FROM orders)", counts.join(", "));
     let rows = client.query_text(&sql, QUIET_MAX).await?;
     client.query_text("DELETE FROM orders", QUIET_MAX * 10).await?;
@@ -50,7 +56,8 @@ pub(super) async fn destroy(stage: &mut Stage<'_>, shop: &mut Shop) -> anyhow::R
     stage.end();
     let noticed = SystemClock::new().now();
     let damage = Damage { rows: numbers, newest_order, noticed, told: about(began) };
-    let orders = damage.rows.iter().find(|(table, _)| table == "orders").map_or(0, |(_, rows)| *rows);
+    let orders =
+        damage.rows.iter().find(|(table, _)| table == "orders").map_or(0, |(_, rows)| *rows);
     stage.printer.note(&format!("  {orders} orders are gone; the shop goes on taking new ones"));
     stage.printer.note(&format!("  the operator is told: \"about {}\"", damage.told));
     Ok(damage)

@@ -67,7 +67,9 @@ pub(crate) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
     let report = played?;
     if arguments.stage.is_none() {
         context.printer.result(&report, &report.text());
-        context.printer.next(&format!("read '{}'; docs/guide/getting-started.md", arguments.report.display()));
+        context
+            .printer
+            .next(&format!("read '{}'; docs/guide/getting-started.md", arguments.report.display()));
     }
     Ok(0)
 }

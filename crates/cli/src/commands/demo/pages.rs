@@ -32,7 +32,9 @@ pub(super) fn check(directory: &Path) -> anyhow::Result<u64> {
             }
             let relative: PathBuf = path.strip_prefix(directory)?.into();
             let Some(relation) = relative.to_str().and_then(RelationFile::parse) else { continue };
-            let first = relation.first_block(control.relation_segment_blocks).unwrap_or(BlockNumber::new(0));
+            let first = relation
+                .first_block(control.relation_segment_blocks)
+                .unwrap_or(BlockNumber::new(0));
             pages += check_file(&path, block, first)?;
         }
     }
@@ -60,7 +62,13 @@ fn check_file(path: &Path, block: usize, first: BlockNumber) -> anyhow::Result<u
     }
 }
 
-fn reread(file: &File, block: usize, number: BlockNumber, offset: u64, path: &Path) -> anyhow::Result<()> {
+fn reread(
+    file: &File,
+    block: usize,
+    number: BlockNumber,
+    offset: u64,
+    path: &Path,
+) -> anyhow::Result<()> {
     let mut page = vec![0; block];
     for _ in 0..REREADS_MAX {
         if read_full(file, &mut page, offset)? < block || verify_page(&page, number).is_intact() {

@@ -38,7 +38,8 @@ pub(super) async fn prove(
     let mut rows = Vec::new();
     for table in TABLES {
         let answer = client.query_text(&format!("SELECT count(*) FROM {table}"), QUIET_MAX).await?;
-        let count = answer.first().and_then(|row| row.first().cloned().flatten()).unwrap_or_default();
+        let count =
+            answer.first().and_then(|row| row.first().cloned().flatten()).unwrap_or_default();
         rows.push((table.to_owned(), count.parse::<u64>()?));
     }
     if rows != damage.rows {

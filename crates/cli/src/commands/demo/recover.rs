@@ -91,7 +91,8 @@ pub(super) async fn recover(
     })
 }
 
-/// Finds the transaction. The newest WAL is not archived yet, so it is salvaged from the live server.
+/// Finds the transaction. The newest WAL is not archived yet, so it is salvaged from the live
+/// server.
 async fn locate(stage: &mut Stage<'_>, damage: &Damage) -> anyhow::Result<Located> {
     stage.begin("find the destroying transaction in the WAL");
     stage.type_command(&["wal", "salvage", CLUSTER], &[]).await?;
@@ -108,7 +109,8 @@ async fn locate(stage: &mut Stage<'_>, damage: &Damage) -> anyhow::Result<Locate
 
 async fn search(stage: &Stage<'_>, damage: &Damage) -> anyhow::Result<Located> {
     let around = |seconds: i64| Timestamp::from_second(damage.told.as_second() + seconds);
-    let (since, until) = (around(-SEARCH_SECONDS)?.to_string(), around(SEARCH_SECONDS)?.to_string());
+    let (since, until) =
+        (around(-SEARCH_SECONDS)?.to_string(), around(SEARCH_SECONDS)?.to_string());
     let words = ["locate", CLUSTER, "--since", &since, "--until", &until];
     let found = stage.type_command(&words, &[]).await?;
     let first = found.pointer("/suspects/0").ok_or_else(|| Error::Failed {
@@ -172,8 +174,17 @@ async fn restore(stage: &mut Stage<'_>, before: &str) -> anyhow::Result<Restored
     let directory = stage.path("restored");
     let place = directory.display().to_string();
     let bin = stage.programs.bindir().display().to_string();
-    let words =
-        ["restore", CLUSTER, "--to", &place, "--before", before, "--start", "--bin-directory", &bin];
+    let words = [
+        "restore",
+        CLUSTER,
+        "--to",
+        &place,
+        "--before",
+        before,
+        "--start",
+        "--bin-directory",
+        &bin,
+    ];
     let answer = stage.type_command(&words, &[]).await?;
     stage.server(&directory)?;
     let newest = answer.pointer("/newest_commit").and_then(serde_json::Value::as_str);
@@ -190,7 +201,11 @@ async fn restore(stage: &mut Stage<'_>, before: &str) -> anyhow::Result<Restored
 }
 
 /// Switches the application's connection, starts it, asks it like a user.
-async fn switch(stage: &mut Stage<'_>, shop: &mut Shop, restored: &Restored) -> anyhow::Result<Vec<Smoke>> {
+async fn switch(
+    stage: &mut Stage<'_>,
+    shop: &mut Shop,
+    restored: &Restored,
+) -> anyhow::Result<Vec<Smoke>> {
     stage.begin("switch the shop's connection file and start the shop");
     shop.point_to(stage, restored.port)?;
     shop.start(stage).await?;
@@ -210,7 +225,8 @@ async fn protect_again(
     let place = restored.directory.display().to_string();
     let adopted =
         stage.type_command(&["adopt", CLUSTER, "--at", &place, "--keep-port"], &[]).await?;
-    let archived = adopted.pointer("/archived").and_then(serde_json::Value::as_str).map(str::to_owned);
+    let archived =
+        adopted.pointer("/archived").and_then(serde_json::Value::as_str).map(str::to_owned);
     stage.begin("take a backup of it");
     let backup = stage.type_command(&["backup", CLUSTER], &[]).await?;
     stage.begin("verify the repository");

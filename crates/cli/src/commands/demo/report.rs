@@ -52,42 +52,70 @@ impl Report {
         let mut line = |what: &str, text: String| {
             let _ = writeln!(out, "- {what}: {text}");
         };
-        line("damaged", format!(
-            "transaction {}, committed {}: {}",
-            located.xid,
-            located.committed,
-            located.damage.join("; ")
-        ));
+        line(
+            "damaged",
+            format!(
+                "transaction {}, committed {}: {}",
+                located.xid,
+                located.committed,
+                located.damage.join("; ")
+            ),
+        );
         line("told", format!("\"about {}\"; noticed {}", self.damage.told, self.damage.noticed));
-        line("restored to", format!("{}, from backup {}, timeline {}", recovery.stop, recovery.backup, recovery.timeline));
-        line("RPO reached", format!("{:.3} s (failure − newest commit present)", self.rpo_reached_seconds));
-        let rows: Vec<String> = recovery.rows_lost.iter().map(|(table, rows)| format!("{rows} {table}")).collect();
-        line("work lost", format!(
-            "{:.1} s, {} transactions, {} (written between the damage and the stop)",
-            self.work_lost_seconds,
-            located.transactions_lost,
-            rows.join(", ")
-        ));
+        line(
+            "restored to",
+            format!(
+                "{}, from backup {}, timeline {}",
+                recovery.stop, recovery.backup, recovery.timeline
+            ),
+        );
+        line(
+            "RPO reached",
+            format!("{:.3} s (failure − newest commit present)", self.rpo_reached_seconds),
+        );
+        let rows: Vec<String> =
+            recovery.rows_lost.iter().map(|(table, rows)| format!("{rows} {table}")).collect();
+        line(
+            "work lost",
+            format!(
+                "{:.1} s, {} transactions, {} (written between the damage and the stop)",
+                self.work_lost_seconds,
+                located.transactions_lost,
+                rows.join(", ")
+            ),
+        );
         line("RTO", format!("{:.1} s from noticed to served again", self.rto_seconds));
         let rows: Vec<String> =
             recovery.proof.rows.iter().map(|(table, rows)| format!("{rows} {table}")).collect();
-        line("proved", format!(
-            "{} as before; newest order {}; {} pages with right checksums; amcheck: {} tables, {} indexes",
-            rows.join(", "),
-            recovery.proof.newest_order,
-            recovery.proof.pages,
-            recovery.proof.tables_checked,
-            recovery.proof.indexes_checked
-        ));
+        line(
+            "proved",
+            format!(
+                "{} as before; newest order {}; {} pages with right checksums; amcheck: {} tables, {} indexes",
+                rows.join(", "),
+                recovery.proof.newest_order,
+                recovery.proof.pages,
+                recovery.proof.tables_checked,
+                recovery.proof.indexes_checked
+            ),
+        );
         for smoke in &recovery.smoke {
             let items = smoke.items.map_or(String::new(), |items| format!(", {items} orders"));
-            line("smoke", format!("GET {} → {}{items} in {} ms", smoke.path, smoke.status, smoke.milliseconds));
+            line(
+                "smoke",
+                format!(
+                    "GET {} → {}{items} in {} ms",
+                    smoke.path, smoke.status, smoke.milliseconds
+                ),
+            );
         }
-        line("protected again", format!(
-            "archives ({}), backup {}",
-            recovery.archived.as_deref().unwrap_or("nothing seen yet"),
-            recovery.new_backup
-        ));
+        line(
+            "protected again",
+            format!(
+                "archives ({}), backup {}",
+                recovery.archived.as_deref().unwrap_or("nothing seen yet"),
+                recovery.new_backup
+            ),
+        );
         line("PostgreSQL", self.postgresql.clone());
         out.push_str("\n| phase | seconds |\n|---|---:|\n");
         for phase in &self.phases {

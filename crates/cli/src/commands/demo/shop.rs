@@ -67,7 +67,8 @@ pub(super) async fn open(stage: &mut Stage<'_>, size: &str) -> anyhow::Result<Sh
 impl Shop {
     /// Writes the connection into the shop's settings; it reads them at its next start.
     pub(super) fn point_to(&self, stage: &Stage<'_>, port: u16) -> anyhow::Result<()> {
-        let text = format!("DATABASE_URL=postgres://shop:{}@127.0.0.1:{port}/shop\n", stage.password);
+        let text =
+            format!("DATABASE_URL=postgres://shop:{}@127.0.0.1:{port}/shop\n", stage.password);
         stdx::durable::write_atomic(&self.settings, text.as_bytes(), 0o600)
             .with_context(|| format!("write '{}'", self.settings.display()))
     }
@@ -75,11 +76,19 @@ impl Shop {
     /// Starts it and waits until it is healthy.
     pub(super) async fn start(&mut self, stage: &mut Stage<'_>) -> anyhow::Result<()> {
         let mut child = Command::new(&self.program)
-            .args(["--listen", "127.0.0.1:0", "--writes-per-second", ORDERS_PER_SECOND, "--settings"])
+            .args([
+                "--listen",
+                "127.0.0.1:0",
+                "--writes-per-second",
+                ORDERS_PER_SECOND,
+                "--settings",
+            ])
             .arg(&self.settings)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(std::fs::File::options().create(true).append(true).open(stage.path("shop.log"))?)
+            .stderr(
+                std::fs::File::options().create(true).append(true).open(stage.path("shop.log"))?,
+            )
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("run '{}'", self.program.display()))?;
@@ -96,7 +105,11 @@ impl Shop {
     /// Stops it and waits until it is gone.
     pub(super) async fn stop(&self, stage: &mut Stage<'_>) -> anyhow::Result<()> {
         let Some(mut child) = stage.shop.take() else { return Ok(()) };
-        if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw) {
+        if let Some(pid) = child
+            .id()
+            .and_then(|pid| i32::try_from(pid).ok())
+            .and_then(rustix::process::Pid::from_raw)
+        {
             rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
         }
         child.wait().await?;
@@ -113,7 +126,9 @@ impl Shop {
     /// How many orders it has placed since it was started.
     async fn orders_placed(&self) -> u64 {
         let stats = self.get("/api/stats").await.map(|(_, body)| body);
-        stats.and_then(|body| body.pointer("/shop/orders_placed").and_then(Value::as_u64)).unwrap_or(0)
+        stats
+            .and_then(|body| body.pointer("/shop/orders_placed").and_then(Value::as_u64))
+            .unwrap_or(0)
     }
 
     /// Waits until it has placed so many more orders.
@@ -132,14 +147,21 @@ impl Shop {
         let mut seen = Vec::new();
         for path in ["/health", "/api/orders?limit=5"] {
             let begun = Instant::now();
-            let (status, body) = self.get(path).await.with_context(|| format!("nobody answers {path}"))?;
+            let (status, body) =
+                self.get(path).await.with_context(|| format!("nobody answers {path}"))?;
             let items = body.get("orders").and_then(Value::as_array).map(Vec::len);
-            let smoke =
-                Smoke { path: path.into(), status, milliseconds: begun.elapsed().as_millis(), items };
+            let smoke = Smoke {
+                path: path.into(),
+                status,
+                milliseconds: begun.elapsed().as_millis(),
+                items,
+            };
             let empty = path.starts_with("/api") && items.unwrap_or(0) == 0;
             if status != 200 || empty {
                 return Err(Error::Failed {
-                    what: format!("smoke test {path}: expected 200 with data, seen {status}, {body}"),
+                    what: format!(
+                        "smoke test {path}: expected 200 with data, seen {status}, {body}"
+                    ),
                     hint: "look at shop.log".into(),
                 }
                 .into());
@@ -160,6 +182,7 @@ async fn listening(child: &mut Child) -> anyhow::Result<String> {
     let out = child.stdout.take().context("the shop has no output")?;
     let mut line = String::new();
     BufReader::new(out).read_line(&mut line).await?;
-    let value: Value = serde_json::from_str(&line).context("the shop did not say where it listens")?;
+    let value: Value =
+        serde_json::from_str(&line).context("the shop did not say where it listens")?;
     super::stage::text(&value, "/listening")
 }

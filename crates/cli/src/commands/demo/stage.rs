@@ -52,10 +52,13 @@ impl<'a> Stage<'a> {
     ) -> anyhow::Result<Self> {
         let programs = match &arguments.bin_directory {
             Some(bin) => Programs::at(bin).await?,
-            None => Programs::discover(&[]).await.into_iter().next().ok_or_else(|| Error::Failed {
-                what: "no PostgreSQL 14 to 18 is installed here".into(),
-                hint: "`make tools` installs one; or name its folder with --bin-directory".into(),
-            })?,
+            None => {
+                Programs::discover(&[]).await.into_iter().next().ok_or_else(|| Error::Failed {
+                    what: "no PostgreSQL 14 to 18 is installed here".into(),
+                    hint: "`make tools` installs one; or name its folder with --bin-directory"
+                        .into(),
+                })?
+            }
         };
         printer.note(&format!(
             "PostgreSQL {} from '{}', everything below '{}'",
@@ -112,14 +115,23 @@ impl<'a> Stage<'a> {
     }
 
     /// A session as superuser, through the socket.
-    pub(super) async fn connect(&self, folder: &Path, port: u16, database: &str) -> anyhow::Result<Client> {
+    pub(super) async fn connect(
+        &self,
+        folder: &Path,
+        port: u16,
+        database: &str,
+    ) -> anyhow::Result<Client> {
         let options = ConnectOptions::local(folder, port, "postgres").with_database(database);
         Ok(Client::connect(&options).await?)
     }
 
     /// Types a command of this program and reads its JSON; `accepted` are further exit codes that
     /// are no failure.
-    pub(super) async fn type_command(&self, words: &[&str], accepted: &[i32]) -> anyhow::Result<Value> {
+    pub(super) async fn type_command(
+        &self,
+        words: &[&str],
+        accepted: &[i32],
+    ) -> anyhow::Result<Value> {
         self.printer.note(&format!("  $ rollforward {}", words.join(" ")));
         let program = crate::wiring::own_program()?;
         let output = Command::new(&program)
@@ -146,7 +158,8 @@ impl<'a> Stage<'a> {
         }
         let text = String::from_utf8_lossy(&output.stdout);
         let last = text.lines().last().unwrap_or("null");
-        serde_json::from_str(last).with_context(|| format!("read the answer of `rollforward {}`", words.join(" ")))
+        serde_json::from_str(last)
+            .with_context(|| format!("read the answer of `rollforward {}`", words.join(" ")))
     }
 
     /// Ends everything that runs.

@@ -33,7 +33,8 @@ pub(super) async fn ensure(
 ) -> anyhow::Result<Made> {
     let client = wiring::connect(cluster).await?;
     let server = client.server().await?;
-    let repository = wiring::open_set(config, cluster, None, Purpose::Write, context.printer).await?;
+    let repository =
+        wiring::open_set(config, cluster, None, Purpose::Write, context.printer).await?;
     let token = wiring::token_path(config, &cluster.name);
     let bound = match lineage::of_cluster(&repository, &cluster.name).await {
         Ok(lineage) => Some(lineage),
@@ -69,7 +70,8 @@ pub(super) async fn ensure(
     })
 }
 
-/// The first writer of a lineage is its production. A second one needs `adopt`: it would be a clone.
+/// The first writer of a lineage is its production. A second one needs `adopt`: it would be a
+/// clone.
 async fn register_writer(
     config: &Config,
     cluster: &ClusterConfig,

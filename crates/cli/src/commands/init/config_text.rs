@@ -15,12 +15,15 @@ pub(super) async fn compose(arguments: &Arguments, path: &Path) -> anyhow::Resul
         Some(directory) => std::path::absolute(directory)?,
         None => {
             let options = ConnectOptions::parse(&arguments.connection)?;
-            let client = Client::connect(&options).await.context("ask the server for its data directory")?;
+            let client =
+                Client::connect(&options).await.context("ask the server for its data directory")?;
             client.server().await?.data_directory
         }
     };
     let key_file = key_file(arguments, path)?;
-    let mut text = String::from("# Rollforward's configuration; docs/guide/configuration.md describes every key.\nversion = 1\n");
+    let mut text = String::from(
+        "# Rollforward's configuration; docs/guide/configuration.md describes every key.\nversion = 1\n",
+    );
     let state_directory = std::path::absolute(&arguments.state_directory)?;
     let _ = writeln!(text, "state_directory = {}", quoted(&state_directory.display().to_string()));
     let mut names = Vec::new();
@@ -64,7 +67,8 @@ pub(super) fn key_file(arguments: &Arguments, config: &Path) -> anyhow::Result<s
 /// `NAME=URL`, or a URL that gets the name `main`, `second`, ….
 fn split(given: &str, number: usize) -> anyhow::Result<(String, String)> {
     let named = given.split_once('=').filter(|(name, _)| {
-        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+        !name.is_empty()
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
     });
     Ok(match (named, number) {
         (Some((name, url)), _) => (name.to_owned(), url.to_owned()),
@@ -83,11 +87,15 @@ fn absolute_url(url: &str) -> anyhow::Result<String> {
 }
 
 fn bare_key(name: &str) -> anyhow::Result<String> {
-    let bare = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
+    let bare =
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
     if bare {
         return Ok(name.to_owned());
     }
-    Err(Error::Usage(format!("a cluster's name has letters, digits, '-' and '_' only, seen '{name}'")).into())
+    Err(Error::Usage(format!(
+        "a cluster's name has letters, digits, '-' and '_' only, seen '{name}'"
+    ))
+    .into())
 }
 
 fn quoted(text: &str) -> String {

@@ -39,10 +39,13 @@ pub(super) async fn run(
     let table = RepositoryConfig {
         name: "main".into(),
         url: url.into(),
-        keys: keys.iter().filter_map(|key| match key {
-            crate::commands::key::Given::KeyFile(path) => Some(KeySource::File(path.clone())),
-            crate::commands::key::Given::Code(_) => None,
-        }).collect(),
+        keys: keys
+            .iter()
+            .filter_map(|key| match key {
+                crate::commands::key::Given::KeyFile(path) => Some(KeySource::File(path.clone())),
+                crate::commands::key::Given::Code(_) => None,
+            })
+            .collect(),
         single_writer: false,
         credentials: BTreeMap::new(),
     };
@@ -56,7 +59,8 @@ pub(super) async fn run(
     };
     let key = repository.last(names::CONFIGS).await?.ok_or_else(|| Error::Failed {
         what: format!("repository '{url}' keeps no configuration"),
-        hint: "write one by hand: docs/guide/configuration.md; the backups are there all the same".into(),
+        hint: "write one by hand: docs/guide/configuration.md; the backups are there all the same"
+            .into(),
     })?;
     let frames = repository.read(Kind::Config, &key).await?;
     let text = frames.first().map(Vec::as_slice).unwrap_or_default();

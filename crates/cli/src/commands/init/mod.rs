@@ -1,4 +1,5 @@
-//! `rollforward init`: from nothing to a protected cluster; run again, it completes what is missing.
+//! `rollforward init`: from nothing to a protected cluster; run again, it completes what is
+//! missing.
 
 pub(crate) mod cluster;
 mod config_text;
@@ -28,7 +29,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME", default_value = "main")]
     cluster: String,
     /// How to connect to its server, in libpq's form
-    #[arg(long, value_name = "CONNINFO", default_value = "host=/run/postgresql user=postgres dbname=postgres")]
+    #[arg(
+        long,
+        value_name = "CONNINFO",
+        default_value = "host=/run/postgresql user=postgres dbname=postgres"
+    )]
     connection: String,
     /// Its data directory [default: what the server says]
     #[arg(long, value_name = "DIR")]
@@ -90,7 +95,8 @@ pub(crate) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
 fn default_path() -> PathBuf {
     let mut paths = DEFAULT_PATHS.iter().map(PathBuf::from);
     let existing = paths.clone().find(|path| path.exists());
-    let fallback = if rustix::process::geteuid().is_root() { paths.next_back() } else { paths.next() };
+    let fallback =
+        if rustix::process::geteuid().is_root() { paths.next_back() } else { paths.next() };
     existing.or(fallback).unwrap_or_else(|| PathBuf::from("rollforward.toml"))
 }
 
@@ -113,7 +119,8 @@ async fn configuration(
     }
     if arguments.repositories.is_empty() {
         return Err(Error::Usage(
-            "name at least one repository: --repository /path or --repository s3://bucket/prefix".into(),
+            "name at least one repository: --repository /path or --repository s3://bucket/prefix"
+                .into(),
         )
         .into());
     }
@@ -168,7 +175,10 @@ fn print(context: &Context<'_>, report: &Report) {
     let mut lines = Vec::new();
     for made in &report.repositories {
         let what = if made.created { "created" } else { "was there" };
-        lines.push(format!("repository '{}' at '{}': {what}, set {}", made.name, made.address, made.set));
+        lines.push(format!(
+            "repository '{}' at '{}': {what}, set {}",
+            made.name, made.address, made.set
+        ));
     }
     for made in &report.clusters {
         lines.push(format!(
@@ -177,7 +187,10 @@ fn print(context: &Context<'_>, report: &Report) {
         ));
     }
     if let Some(kit) = &report.kit {
-        lines.push(format!("recovery kit: '{}' (no secret in it: keep a copy elsewhere)", kit.display()));
+        lines.push(format!(
+            "recovery kit: '{}' (no secret in it: keep a copy elsewhere)",
+            kit.display()
+        ));
     }
     context.printer.result(report, &lines.join("\n"));
     for made in &report.clusters {
@@ -186,5 +199,7 @@ fn print(context: &Context<'_>, report: &Report) {
         }
     }
     let cluster = report.clusters.first().map_or("", |made| made.name.as_str());
-    context.printer.next(&format!("rollforward check {cluster}, then rollforward backup {cluster}"));
+    context
+        .printer
+        .next(&format!("rollforward check {cluster}, then rollforward backup {cluster}"));
 }

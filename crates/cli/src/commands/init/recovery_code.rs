@@ -12,8 +12,8 @@ use super::super::Context;
 use super::Arguments;
 use crate::config::{Config, KeySource};
 use crate::failure::Error;
-use crate::wiring::open_store;
 use crate::secrets;
+use crate::wiring::open_store;
 
 /// How often the operator may mistype.
 const TRIES_MAX: usize = 5;
@@ -77,7 +77,8 @@ pub(super) async fn write_kit(arguments: &Arguments, config: &Config) -> anyhow:
         for key in &table.keys {
             match key {
                 KeySource::File(path) => {
-                    let key = (path.display().to_string(), secrets::parse_key_file(path)?.fingerprint());
+                    let key =
+                        (path.display().to_string(), secrets::parse_key_file(path)?.fingerprint());
                     if !kit.keys.contains(&key) {
                         kit.keys.push(key);
                     }

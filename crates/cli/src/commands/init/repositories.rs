@@ -11,8 +11,8 @@ use repository::unlock::{self, NewRepository, NewSet, Unlock};
 use serde::Serialize;
 use store::Store;
 
-use super::Arguments;
 use super::super::Context;
+use super::Arguments;
 use crate::config::{Config, KeySource, RepositoryConfig};
 use crate::secrets;
 use crate::wiring::open_store;
@@ -54,13 +54,16 @@ pub(super) async fn ensure(
     for (store, table, _) in &missing {
         prove(store, table).await?;
     }
-    let secrets = if missing.is_empty() { Vec::new() } else { slots(context, arguments, config, &stores)? };
+    let secrets =
+        if missing.is_empty() { Vec::new() } else { slots(context, arguments, config, &stores)? };
     let fresh = NewSet::draw(!secrets.is_empty());
     for (store, table, _) in &missing {
-        let new = NewRepository { slots: &secrets, single_writer: table.single_writer, created: now };
+        let new =
+            NewRepository { slots: &secrets, single_writer: table.single_writer, created: now };
         match &existing {
             Some((first, table)) => {
-                let present = secrets::unlock_of(&table.keys, &format!("repository '{}'", table.name))?;
+                let present =
+                    secrets::unlock_of(&table.keys, &format!("repository '{}'", table.name))?;
                 unlock::join_member(first, present.as_ref(), store, &new).await?;
             }
             None => fresh.create_member(store, &new).await?,
@@ -68,9 +71,9 @@ pub(super) async fn ensure(
         // A slot that was never opened is a hope, not a way in.
         for (_, secret) in &secrets {
             let member = Member { name: table.name.clone(), store: Arc::clone(store) };
-            unlock::open(vec![member], Some(secret))
-                .await
-                .with_context(|| format!("prove that {} opens the repository", secret.describe()))?;
+            unlock::open(vec![member], Some(secret)).await.with_context(|| {
+                format!("prove that {} opens the repository", secret.describe())
+            })?;
         }
     }
     let mut made = Vec::new();
@@ -113,7 +116,9 @@ fn slots(
     for key in keys {
         let slot = match key {
             KeySource::File(path) => ("key file".to_owned(), key_file(context, config, path)?),
-            KeySource::Passphrase(reference) => ("passphrase".to_owned(), passphrase(reference.as_ref())?),
+            KeySource::Passphrase(reference) => {
+                ("passphrase".to_owned(), passphrase(reference.as_ref())?)
+            }
             KeySource::RecoveryCode => {
                 ("recovery code".to_owned(), super::recovery_code::make(context, arguments)?)
             }

@@ -49,10 +49,11 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
         let mut rows = Vec::new();
         for table in tables(&config, cluster) {
             let owner = format!("repository '{}'", table.name);
-            let present = secrets::unlock_of(&table.keys, &owner)?.ok_or_else(|| Error::Failed {
-                what: format!("no configured key opens {owner}"),
-                hint: "name a key file in its `keys`".into(),
-            })?;
+            let present =
+                secrets::unlock_of(&table.keys, &owner)?.ok_or_else(|| Error::Failed {
+                    what: format!("no configured key opens {owner}"),
+                    hint: "name a key file in its `keys`".into(),
+                })?;
             let store = open_store(table, false)?;
             let name = arguments.name.as_deref().unwrap_or(word);
             let now = SystemClock::new().now();
@@ -63,7 +64,9 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
         }
         let text: Vec<String> = rows
             .iter()
-            .map(|row| format!("added {word} to repository '{}' as slot {}", row.repository, row.slot))
+            .map(|row| {
+                format!("added {word} to repository '{}' as slot {}", row.repository, row.slot)
+            })
             .collect();
         context.printer.result(&rows, &text.join("\n"));
         Ok(0)

@@ -57,7 +57,11 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
         let mut clusters = 0;
         let mut backups = 0;
         for meta in repository.list("lineage/").await? {
-            let id = meta.key.as_str().strip_prefix("lineage/").and_then(|rest| rest.strip_suffix("/record"));
+            let id = meta
+                .key
+                .as_str()
+                .strip_prefix("lineage/")
+                .and_then(|rest| rest.strip_suffix("/record"));
             let Some(Ok(id)) = id.map(str::parse) else { continue };
             let lineage = repository::lineage::read(&repository, id).await?;
             clusters += 1;
@@ -88,10 +92,14 @@ fn note_proof(context: &Context<'_>, proved: &Proved) {
     let Ok(config) = context.config() else { return };
     let path = proof_path(&config, &proved.set);
     let text = format!("{} {}\n", SystemClock::new().now(), proved.opened_by);
-    let written = path.parent().map_or(Ok(()), stdx::durable::create_dir_all)
+    let written = path
+        .parent()
+        .map_or(Ok(()), stdx::durable::create_dir_all)
         .and_then(|()| stdx::durable::write_atomic(&path, text.as_bytes(), 0o644));
     if let Err(error) = written {
-        context.printer.note(&format!("warning: cannot note the proof in '{}': {error}", path.display()));
+        context
+            .printer
+            .note(&format!("warning: cannot note the proof in '{}': {error}", path.display()));
     }
 }
 

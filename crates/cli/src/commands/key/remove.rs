@@ -40,7 +40,11 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
             let what = format!("slot {} ({}, '{}')", slot.id, method_word(slot.method), slot.name);
             if slots.len() < 3 {
                 return Err(Error::Refused {
-                    what: format!("{what} is one of the last {} ways into '{}'", slots.len(), table.name),
+                    what: format!(
+                        "{what} is one of the last {} ways into '{}'",
+                        slots.len(),
+                        table.name
+                    ),
                     hint: "add another one first: `rollforward key add`".into(),
                 }
                 .into());
@@ -57,6 +61,10 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
             context.printer.result(&removed, &format!("removed {what} from '{}'", table.name));
             return Ok(0);
         }
-        Err(Error::Usage(format!("no repository of cluster '{}' has slot {}", cluster.name, arguments.slot)).into())
+        Err(Error::Usage(format!(
+            "no repository of cluster '{}' has slot {}",
+            cluster.name, arguments.slot
+        ))
+        .into())
     })
 }

@@ -38,7 +38,9 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
             hint: "name a key file in its `keys`".into(),
         })?;
         let epoch = unlock::add_epoch(&members, &unlock, SystemClock::new().now()).await?;
-        let text = format!("data key {epoch} seals everything from now on; older objects stay as they are");
+        let text = format!(
+            "data key {epoch} seals everything from now on; older objects stay as they are"
+        );
         context.printer.result(&Rotated { epoch }, &text);
         Ok(0)
     })

@@ -58,7 +58,8 @@ pub(crate) struct Arguments {
     /// Threads that fetch and write [default: one per processor]
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
-    /// Also use the last, incomplete segment of a timeline that ended: the server it came from is lost
+    /// Also use the last, incomplete segment of a timeline that ended: the server it came from is
+    /// lost
     #[arg(long)]
     allow_partial: bool,
 }
@@ -222,7 +223,9 @@ fn report(
         tablespaces: restored.tablespaces.clone(),
         prepared_transactions: prepared
             .iter()
-            .map(|transaction| transaction.gid.clone().unwrap_or_else(|| transaction.xid.to_string()))
+            .map(|transaction| {
+                transaction.gid.clone().unwrap_or_else(|| transaction.xid.to_string())
+            })
             .collect(),
         server: None,
     }
@@ -251,15 +254,21 @@ fn print(context: &Context<'_>, arguments: &Arguments, report: &Report) {
         text.push_str(&format!("\ntaken out of effect: {line}"));
     }
     for gid in &report.prepared_transactions {
-        text.push_str(&format!("\nprepared transaction pending at the target, with its locks: {gid}"));
+        text.push_str(&format!(
+            "\nprepared transaction pending at the target, with its locks: {gid}"
+        ));
     }
     if let Some(server) = &report.server {
         text.push_str(&format!("\nserver runs (process {}): {}", server.pid, server.state));
     }
     context.printer.result(report, &text);
     let next = match (&report.server, arguments.copy) {
-        (None, _) => format!("pg_ctl -D {} start, or repeat with --start", report.directory.display()),
-        (Some(_), true) => format!("psql -h {} -p {}", report.socket_directory.display(), report.port),
+        (None, _) => {
+            format!("pg_ctl -D {} start, or repeat with --start", report.directory.display())
+        }
+        (Some(_), true) => {
+            format!("psql -h {} -p {}", report.socket_directory.display(), report.port)
+        }
         (Some(_), false) => format!(
             "look at it: psql -h {} -p {}; then rollforward adopt {} --at {}",
             report.socket_directory.display(),

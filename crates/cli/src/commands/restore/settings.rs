@@ -37,7 +37,9 @@ pub(super) fn parse_tablespace(text: &str) -> Result<(String, PathBuf), Error> {
         Some((which, directory)) if !which.is_empty() && directory.starts_with('/') => {
             Ok((which.into(), directory.into()))
         }
-        _ => Err(Error::Usage(format!("expected OID=/directory or /old/path=/directory, seen '{text}'"))),
+        _ => Err(Error::Usage(format!(
+            "expected OID=/directory or /old/path=/directory, seen '{text}'"
+        ))),
     }
 }
 
@@ -91,7 +93,8 @@ pub(super) fn quarantine(
         shell_word(&program.display().to_string()),
         shell_word(&directory.join(TICKET_FILE).display().to_string())
     );
-    let recovery = Quarantine::recovery(command, resolved.timeline, target(resolved, action), action.into());
+    let recovery =
+        Quarantine::recovery(command, resolved.timeline, target(resolved, action), action.into());
     Ok(Quarantine {
         destiny,
         port: match arguments.port {

@@ -1,8 +1,8 @@
 //! `rollforward wal get NAME PATH`, PostgreSQL's `restore_command`.
 //!
 //! Its exit code is PostgreSQL's contract, not ours: 0 the file is there; 1 it does not exist and
-//! recovery may end; anything else leaves by SIGABRT, a wrong argument and a panic included, so that
-//! PostgreSQL stops instead of promoting a truncated cluster. See docs/decisions.
+//! recovery may end; anything else leaves by SIGABRT, a wrong argument and a panic included, so
+//! that PostgreSQL stops instead of promoting a truncated cluster. See docs/decisions.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -54,7 +54,11 @@ pub(crate) fn run_if_asked() -> Option<ExitCode> {
         Err(error) => {
             let _ = error.print();
             // Only somebody who asked for help gets it with success.
-            return if error.use_stderr() { std::process::abort() } else { Some(ExitCode::SUCCESS) };
+            return if error.use_stderr() {
+                std::process::abort()
+            } else {
+                Some(ExitCode::SUCCESS)
+            };
         }
     };
     let crate::args::Command::Wal { command: super::Command::Get(get) } = parsed.command else {

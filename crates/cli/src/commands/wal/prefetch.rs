@@ -39,8 +39,7 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
     let config = Config::load(Some(&ticket.config))?;
     let cluster = config.cluster(Some(&ticket.cluster))?;
     // The spool lies beside what restore commands deliver, like any file in that folder.
-    let spool = Spool::beside(&arguments.folder)
-        .context("the spool lies in a folder")?;
+    let spool = Spool::beside(&arguments.folder).context("the spool lies in a folder")?;
     block_on(async {
         let only = ticket.repository.as_deref();
         let repository = open_set(&config, cluster, only, Purpose::Write, context.printer).await?;

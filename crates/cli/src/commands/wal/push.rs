@@ -36,7 +36,8 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
     let config = context.config()?;
     let cluster = cluster_of(&config, arguments)?;
     let path = std::path::absolute(&arguments.path)?;
-    let credential = archive::credential::Credential::read(&wiring::token_path(&config, &cluster.name))?;
+    let credential =
+        archive::credential::Credential::read(&wiring::token_path(&config, &cluster.name))?;
     block_on(async {
         let repository = open_cached(&config, cluster).await?;
         let host = wiring::host_name();
@@ -81,7 +82,10 @@ fn cluster_of<'a>(config: &'a Config, arguments: &Arguments) -> anyhow::Result<&
 }
 
 /// The set with a cache of its small immutable objects: this process lives for one segment only.
-async fn open_cached(config: &Config, cluster: &ClusterConfig) -> anyhow::Result<repository::Repository> {
+async fn open_cached(
+    config: &Config,
+    cluster: &ClusterConfig,
+) -> anyhow::Result<repository::Repository> {
     let cache = wiring::cache_directory(config);
     let mut members = Vec::new();
     let mut keys = Vec::new();

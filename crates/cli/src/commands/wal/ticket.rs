@@ -93,7 +93,8 @@ impl Ticket {
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("read restore ticket '{}'", path.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("read restore ticket '{}'", path.display()))
+        serde_json::from_str(&text)
+            .with_context(|| format!("read restore ticket '{}'", path.display()))
     }
 
     /// Writes it.
@@ -114,9 +115,11 @@ impl Ticket {
                 end: stretch.end.as_ref().map(lsn).transpose()?,
             });
         }
-        let bytes = u32::try_from(self.segment_size).context("the segment size of the restore ticket")?;
+        let bytes =
+            u32::try_from(self.segment_size).context("the segment size of the restore ticket")?;
         let size = SegmentSize::new(bytes).context("the segment size of the restore ticket")?;
-        let system_id: u64 = self.system_id.parse().context("the system identifier of the restore ticket")?;
+        let system_id: u64 =
+            self.system_id.parse().context("the system identifier of the restore ticket")?;
         Ok(Facts {
             system_id: SystemId::new(system_id),
             route: Route::new(stretches, size),
