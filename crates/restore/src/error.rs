@@ -27,6 +27,12 @@ pub enum Error {
         /// The postmaster's process id.
         pid: u32,
     },
+    /// Another restore is filling the directory at this moment.
+    #[error("another restore is filling '{path}'")]
+    Busy {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The directory belongs to another user.
     #[error("directory '{path}' belongs to user {seen}, expected user {expected}")]
     ForeignOwner {
@@ -131,6 +137,8 @@ const SETTINGS: CodeInfo = info(
 );
 const NOT_QUARANTINED: CodeInfo =
     info("RF0709", "the directory is not a cluster in quarantine", Retry::Permanent, Exit::Refused);
+const BUSY: CodeInfo =
+    info("RF0710", "another restore fills the target directory", Retry::Wait, Exit::Refused);
 
 /// The user-facing errors of this crate.
 pub const CODES: &[CodeInfo] = &[
@@ -143,6 +151,7 @@ pub const CODES: &[CodeInfo] = &[
     ENTRY,
     SETTINGS,
     NOT_QUARANTINED,
+    BUSY,
 ];
 
 impl Error {
@@ -168,6 +177,7 @@ impl Diagnostic for Error {
             Self::Entry { .. } => &ENTRY,
             Self::Settings { .. } => &SETTINGS,
             Self::NotQuarantined { .. } => &NOT_QUARANTINED,
+            Self::Busy { .. } => &BUSY,
         }
     }
 
@@ -178,6 +188,7 @@ impl Diagnostic for Error {
             Self::ServerRuns { .. } => {
                 "never restore over a running server; restore beside it and switch afterwards"
             }
+            Self::Busy { .. } => "wait until it has ended, or name another directory",
             Self::ForeignOwner { .. } => {
                 "run as the directory's owner, or name a directory of your own"
             }

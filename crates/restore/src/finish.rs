@@ -1,19 +1,70 @@
 //! What makes a copied directory a cluster that recovers: labels, settings, and `pg_control` last.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use pg::recovery::{LEFTOVER_SETTINGS, RECOVERY_SIGNAL_FILE, STANDBY_SIGNAL_FILE, TARGET_SETTINGS};
+use pg::recovery::{RECOVERY_SIGNAL_FILE, STANDBY_SIGNAL_FILE};
+use pg::{BackupLabel, ControlFile};
 use repository::root::Root;
 use stdx::durable;
 
-use crate::owner::Owner;
+use crate::config::{Configuration, put};
+use crate::copy::{self, HeldBack};
+use crate::ground::Ground;
+use crate::quarantine::QUARANTINE_FILE;
 use crate::tablespaces::Place;
-use crate::{Error, Options, copy};
+use crate::{Error, Options};
 
-/// Settings that name other places than the restored directory; a restored copy that followed them
-/// would read or write the original's files.
-const PLACE_SETTINGS: [&str; 5] =
-    ["data_directory", "config_file", "hba_file", "ident_file", "external_pid_file"];
+/// Files of another server, another recovery or another backup. None belongs into a backup; with
+/// one of them PostgreSQL would not start, or recover other than asked for.
+const NEVER: [&str; 8] = [
+    STANDBY_SIGNAL_FILE,
+    RECOVERY_SIGNAL_FILE,
+    "postmaster.pid",
+    "postmaster.opts",
+    "recovery.conf",
+    "backup_label",
+    // The links below pg_tblspc are made; with this file PostgreSQL would point them back.
+    "tablespace_map",
+    "postgresql.auto.conf.tmp",
+];
+
+/// Mode of the data directory: PostgreSQL accepts these two.
+pub(crate) fn directory_mode(root: &Root) -> u32 {
+    match root.details.settings.get("data_directory_mode").map(String::as_str) {
+        Some("0750") => 0o750,
+        _ => 0o700,
+    }
+}
+
+/// Refuses a backup that would not make a cluster, before anything is copied.
+pub(crate) fn check(root: &Root) -> Result<(), Error> {
+    let refuse = |path: &str, reason: String| Error::Entry { path: path.into(), reason };
+    let label = String::from_utf8_lossy(&root.details.backup_label);
+    let label =
+        BackupLabel::parse(&label).map_err(|error| refuse("backup_label", error.to_string()))?;
+    if label.start_lsn != root.summary.redo {
+        let reason = format!("expected redo {}, seen {}", root.summary.redo, label.start_lsn);
+        return Err(refuse("backup_label", reason));
+    }
+    if !root.details.control.is_empty() {
+        control_bytes(root, &root.details.control)?;
+    }
+    Ok(())
+}
+
+/// Without its label the cluster would start from the checkpoint in `pg_control` and skip WAL it
+/// needs: an impossible position there makes PostgreSQL refuse instead.
+fn control_bytes(root: &Root, bytes: &[u8]) -> Result<Vec<u8>, Error> {
+    let refuse =
+        |reason: String| Error::Entry { path: pg::control::CONTROL_FILE_PATH.into(), reason };
+    let control = ControlFile::decode(bytes).map_err(|error| refuse(error.to_string()))?;
+    if control.system_id != root.summary.system_id {
+        let (expected, seen) = (root.summary.system_id, control.system_id);
+        return Err(refuse(format!("expected system identifier {expected}, seen {seen}")));
+    }
+    ControlFile::with_invalid_checkpoint(bytes).map_err(|error| refuse(error.to_string()))
+}
 
 /// Writes the rest. The order matters: everything else is durable before `pg_control` appears, and
 /// without it PostgreSQL does not start.
@@ -21,79 +72,49 @@ pub(crate) fn run(
     root: &Root,
     options: &Options,
     places: &[Place],
-    control: &[u8],
-    owner: Owner,
+    ground: &Ground,
+    held_back: &HeldBack,
 ) -> Result<Vec<String>, Error> {
     let directory = options.directory.as_path();
-    let write = |name: &str, bytes: &[u8]| write(&directory.join(name), bytes, owner);
-    write("backup_label", &root.details.backup_label)?;
-    let mut taken_out = Vec::new();
-    for name in ["postgresql.conf", "postgresql.auto.conf"] {
-        let path = directory.join(name);
-        if let Some(text) = read_text(&path)? {
-            let (text, lines) = neutralise(name, &text)?;
-            taken_out.extend(lines);
-            write(name, text.as_bytes())?;
-        }
-    }
-    if read_text(&directory.join("postgresql.conf"))?.is_none() {
-        // Configuration outside the data directory stays there; the server needs a file all the same.
-        write(
-            "postgresql.conf",
-            b"# Restored by rollforward: the original lay outside the data directory.\n",
-        )?;
-    }
-    let auto = read_text(&directory.join("postgresql.auto.conf"))?.unwrap_or_default();
-    let text = options.quarantine.apply(root, &auto)?;
-    write("postgresql.auto.conf", text.as_bytes())?;
-    for (name, text) in options.quarantine.files() {
-        write(name, text.as_bytes())?;
-    }
-    for name in [STANDBY_SIGNAL_FILE, "postmaster.pid"] {
+    let mode = if directory_mode(root) == 0o750 { 0o640 } else { 0o600 };
+    let write = |name: &str, bytes: &[u8]| put(&directory.join(name), bytes, mode, ground.owner);
+    let control = held_back.control.as_deref().unwrap_or(&root.details.control);
+    let control = control_bytes(root, control)?;
+    for name in NEVER {
         let path = directory.join(name);
         durable::remove(&path).map_err(|error| Error::file("remove", &path, error))?;
+    }
+    write("backup_label", &root.details.backup_label)?;
+    let configuration = Configuration::new(ground, directory, root, &held_back.config, mode);
+    let (auto, mut taken_out) = configuration.write(root)?;
+    let (block, left_out) = options.quarantine.block(root, &options.directory)?;
+    taken_out.extend(left_out);
+    let mut auto = crate::conf_line::encode(&auto);
+    auto.extend_from_slice(block.as_bytes());
+    write("postgresql.auto.conf", &auto)?;
+    write(QUARANTINE_FILE, block.as_bytes())?;
+    for (name, text) in options.quarantine.files() {
+        write(name, text.as_bytes())?;
     }
     if options.quarantine.recovers() {
         write(RECOVERY_SIGNAL_FILE, b"")?;
     }
-    copy::sync_file_system(directory)?;
-    for place in places {
-        copy::sync_file_system(&place.directory)?;
-    }
-    // Without its label the cluster would start from the checkpoint in pg_control and skip WAL it
-    // needs: an impossible position there makes PostgreSQL refuse instead (pitfall 1).
-    let control = pg::ControlFile::with_invalid_checkpoint(control).map_err(|error| {
-        Error::Entry { path: pg::control::CONTROL_FILE_PATH.into(), reason: error.to_string() }
-    })?;
+    sync(directory, places)?;
     write(pg::control::CONTROL_FILE_PATH, &control)?;
     Ok(taken_out)
 }
 
-fn write(path: &Path, bytes: &[u8], owner: Owner) -> Result<(), Error> {
-    durable::write_atomic(path, bytes, 0o600).map_err(|error| Error::file("write", path, error))?;
-    owner.give_path(path).map_err(|error| Error::file("hand over", path, error))
-}
-
-fn read_text(path: &Path) -> Result<Option<String>, Error> {
-    match std::fs::read(path) {
-        // Comments may be in any encoding; what matters of a setting is ASCII.
-        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::file("read", path, error)),
+/// Makes every file system durable, each once.
+fn sync(directory: &Path, places: &[Place]) -> Result<(), Error> {
+    let mut done = Vec::new();
+    let folders = places.iter().map(|place| place.directory.as_path());
+    for folder in [directory].into_iter().chain(folders) {
+        let meta = std::fs::metadata(folder);
+        let device = meta.map_err(|error| Error::file("look at", folder, error))?.dev();
+        if !done.contains(&device) {
+            copy::sync_file_system(folder)?;
+            done.push(device);
+        }
     }
-}
-
-/// Takes out of effect what would steer the restored cluster elsewhere. An older block of ours goes.
-fn neutralise(name: &str, text: &str) -> Result<(String, Vec<String>), Error> {
-    let text = pg::recovery::strip_block(text)
-        .map_err(|error| Error::Settings { reason: format!("{name}: {error}") })?;
-    let names: Vec<&str> =
-        TARGET_SETTINGS.iter().chain(&LEFTOVER_SETTINGS).chain(&PLACE_SETTINGS).copied().collect();
-    let neutral = pg::recovery::neutralise(&text, &names);
-    let lines = neutral
-        .taken_out
-        .iter()
-        .map(|line| format!("{name}:{} {}", line.line, line.name))
-        .collect();
-    Ok((neutral.text, lines))
+    Ok(())
 }

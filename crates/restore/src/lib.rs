@@ -4,23 +4,30 @@
 //! [`Options`], [`restore`], [`Quarantine`].
 //!
 //! Invariants: nothing that was in the directory before is touched, unless it is our own unfinished
-//! restore; `pg_control` appears last, so that what is unfinished does not start; every byte that is
-//! written was authenticated.
+//! restore; `pg_control` appears last, so that what is unfinished does not start; every byte that
+//! is written was authenticated.
 
+mod claim;
+mod conf_line;
+mod config;
 mod copy;
 mod finish;
+mod ground;
 mod owner;
 mod tablespaces;
 mod target;
+mod write;
 
 pub mod error;
 pub mod quarantine;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use repository::Repository;
 use repository::root::Root;
+use repository::tree::EntryKind;
+use repository::walk::Walk;
 use stdx::{ByteCount, Clock};
 
 pub use error::Error;
@@ -61,7 +68,8 @@ pub struct Report {
     pub entries: u64,
     /// Tablespaces: oid and where its files are now.
     pub tablespaces: Vec<(u32, PathBuf)>,
-    /// Settings of the source that were taken out of effect, as `file:line name`.
+    /// What of the source's configuration was taken out of effect: settings as `file:line name`,
+    /// libraries as `shared_preload_libraries name`, files as `file: why`.
     pub taken_out: Vec<String>,
     /// From the first check to the last fsync.
     pub duration: Duration,
@@ -69,8 +77,8 @@ pub struct Report {
 
 /// Restores a backup into a directory. The server is not started.
 ///
-/// When it fails or is killed, the directory holds our marker and no `pg_control`: a repeat with the
-/// same directory clears it and begins again.
+/// When it fails or is killed, the directory holds our marker and no `pg_control`: a repeat with
+/// the same directory clears it and begins again.
 ///
 /// # Errors
 /// Anything of [`Error`]; the checks come before the first byte is copied.
@@ -82,18 +90,24 @@ pub async fn restore(
     clock: &dyn Clock,
 ) -> Result<Report, Error> {
     let started = clock.monotonic();
-    let owner = owner::Owner::of_target(&options.directory)?;
+    let directory = std::path::absolute(&options.directory)
+        .map_err(|error| Error::file("look at", &options.directory, error))?;
+    let options = &Options { directory: directory.clone(), ..options.clone() };
+    finish::check(root)?;
+    let owner = owner(repository, root, &directory, progress).await?;
     let places = options.tablespaces.resolve(&root.details.tablespaces)?;
-    target::check(&options.directory, root.summary.size, &places)?;
-    let claim = target::Claim::take(&options.directory, &places, &root.summary.label, owner)?;
+    target::check(&directory, &places, owner)?;
+    target::check_space(repository, root, &directory, &places).await?;
+    let mode = finish::directory_mode(root);
+    let claim = claim::Claim::take(&directory, &places, &root.summary.label, mode, owner)?;
     progress.total(root.summary.size, root.summary.entries);
+    let ground = ground::Ground::open(&directory, &places, owner)?;
     let held_back =
-        copy::run(repository, root, &options.directory, &places, options.workers, owner, progress)
-            .await?;
-    let taken_out = finish::run(root, options, &places, &held_back, owner)?;
+        copy::run(repository, root, &ground, &places, options.workers, progress).await?;
+    let taken_out = finish::run(root, options, &places, &ground, &held_back)?;
     claim.release()?;
     Ok(Report {
-        directory: options.directory.clone(),
+        directory,
         size: ByteCount::new(root.summary.size),
         entries: root.summary.entries,
         tablespaces: places
@@ -103,4 +117,26 @@ pub async fn restore(
         taken_out,
         duration: clock.monotonic().saturating_sub(started),
     })
+}
+
+/// Who will own the files; the first file of the tree tells whose they were.
+async fn owner(
+    repository: &Repository,
+    root: &Root,
+    directory: &Path,
+    progress: &dyn Progress,
+) -> Result<owner::Owner, Error> {
+    let mut entries = Walk::new(repository, root.summary.tree);
+    let mut first = entries.next().await?;
+    while first.as_ref().is_some_and(|entry| entry.kind == EntryKind::Attachment) {
+        first = entries.next().await?;
+    }
+    let recorded = first.as_ref().map(|entry| (entry.owner.as_str(), entry.group.as_str()));
+    let (owner, can_run) = owner::Owner::of_target(directory, recorded)?;
+    if !can_run {
+        progress.note(
+            "the files will belong to root, and PostgreSQL does not run as root: give the directory to its user first",
+        );
+    }
+    Ok(owner)
 }

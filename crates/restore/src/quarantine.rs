@@ -5,19 +5,42 @@
 //! drill archives nothing; one that may become production has archiving on with `wal push --hold`,
 //! which keeps its WAL in `pg_wal` until it is adopted.
 
+mod lift;
+
 use std::path::{Path, PathBuf};
 
 use pg::MajorVersion;
-use pg::recovery::{ArchiveRecovery, RecoveryTarget, RecoverySettings, TargetAction, TargetTimeline};
+use pg::recovery::{
+    ArchiveRecovery, RecoverySettings, RecoveryTarget, TargetAction, TargetTimeline,
+};
 use repository::root::Root;
 
 use crate::Error;
 
+pub use lift::{is_quarantined, lift};
+
 /// Client authentication of a cluster in quarantine, in its data directory.
 pub const HBA_FILE: &str = "rollforward.hba.conf";
 
-/// Libraries that start work of their own when the server starts.
-const LAUNCHER_LIBRARIES: [&str; 3] = ["pg_cron", "pgagent", "pg_timetable"];
+/// Our block once more, in the data directory: `ALTER SYSTEM` rewrites `postgresql.auto.conf` and
+/// drops the marks in it, and then only this file tells which settings are the quarantine's.
+pub const QUARANTINE_FILE: &str = "rollforward.quarantine";
+
+/// Libraries that start work of their own when the server starts: jobs, and replication from or to
+/// others. None of them is needed to replay WAL.
+const LAUNCHER_LIBRARIES: [&str; 8] = [
+    "pg_cron",
+    "pg_partman_bgw",
+    "pg_squeeze",
+    "pg_task",
+    "pglogical",
+    "spock",
+    "bdr",
+    "pg_timetable",
+];
+
+/// The last major with the setting `stats_temp_directory`.
+const STATS_FOLDER_LAST: u32 = 14;
 
 /// What a restored cluster is meant for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,24 +90,45 @@ impl Quarantine {
         [(HBA_FILE, &self.hba)]
     }
 
-    /// `auto` with our block at its end.
-    pub(crate) fn apply(&self, root: &Root, auto: &str) -> Result<String, Error> {
+    /// Our block, and the libraries that are not loaded.
+    pub(crate) fn block(
+        &self,
+        root: &Root,
+        directory: &Path,
+    ) -> Result<(String, Vec<String>), Error> {
         let failed = |reason: String| Error::Settings { reason };
         let major = MajorVersion::from_server_version_num(root.summary.server_version)
             .map_err(|error| failed(error.to_string()))?;
         let mut block = RecoverySettings::new(major);
-        for (name, value) in self.settings(root) {
+        for (name, value) in self.settings(root, major, directory) {
             if pg::recovery::has_setting(major, name) {
                 block.add(name, &value).map_err(|error| failed(error.to_string()))?;
+            }
+        }
+        let mut left_out = Vec::new();
+        if let Some(libraries) = root.details.settings.get("shared_preload_libraries") {
+            let (kept, launchers) = without_launchers(libraries);
+            if !launchers.is_empty() {
+                let kept = kept.join(", ");
+                block
+                    .add("shared_preload_libraries", &kept)
+                    .map_err(|error| failed(error.to_string()))?;
+                let name = |library| format!("shared_preload_libraries {library}");
+                left_out = launchers.into_iter().map(name).collect();
             }
         }
         if let Some(recovery) = &self.recovery {
             block.add_recovery(recovery).map_err(|error| failed(error.to_string()))?;
         }
-        block.apply(auto).map_err(|error| failed(error.to_string()))
+        Ok((block.render(), left_out))
     }
 
-    fn settings(&self, root: &Root) -> Vec<(&'static str, String)> {
+    fn settings(
+        &self,
+        root: &Root,
+        major: MajorVersion,
+        directory: &Path,
+    ) -> Vec<(&'static str, String)> {
         let source = &root.details.settings;
         let (archive_mode, archive_command) = match &self.destiny {
             Destiny::Copy => ("off", String::new()),
@@ -94,7 +138,8 @@ impl Quarantine {
             ("listen_addresses", "127.0.0.1".into()),
             ("port", self.port.to_string()),
             ("unix_socket_directories", self.socket_directory.display().to_string()),
-            ("hba_file", HBA_FILE.into()),
+            // A relative path would be looked for where the server happens to be started.
+            ("hba_file", directory.join(HBA_FILE).display().to_string()),
             ("ssl", "off".into()),
             ("synchronous_standby_names", String::new()),
             ("synchronized_standby_slots", String::new()),
@@ -105,8 +150,18 @@ impl Quarantine {
             ("archive_library", String::new()),
             ("archive_command", archive_command),
             ("hot_standby", "on".into()),
+            // Its log is where the one who starts it sees it, not among the original's.
+            ("logging_collector", "off".into()),
+            ("log_destination", "stderr".into()),
+            // The original may have taken all huge pages there are.
+            ("huge_pages", "try".into()),
         ];
-        // Replay stops when one of these is lower than on the source (CheckRequiredParameterValues).
+        if major.get() <= STATS_FOLDER_LAST {
+            // Debian's lies in /run, where the original's is.
+            settings.push(("stats_temp_directory", "pg_stat_tmp".into()));
+        }
+        // Replay stops when one of these is lower than on the source
+        // (CheckRequiredParameterValues).
         for name in [
             "max_connections",
             "max_worker_processes",
@@ -118,65 +173,17 @@ impl Quarantine {
                 settings.push((name, value.clone()));
             }
         }
-        if let Some(libraries) = source.get("shared_preload_libraries") {
-            settings.push(("shared_preload_libraries", without_launchers(libraries)));
-        }
         settings
     }
 }
 
-fn without_launchers(libraries: &str) -> String {
-    let kept: Vec<&str> = libraries
-        .split(',')
-        .map(|name| name.trim().trim_matches('"'))
-        .filter(|name| {
-            let base = name.rsplit('/').next().unwrap_or(name).trim_end_matches(".so");
-            !name.is_empty() && !LAUNCHER_LIBRARIES.contains(&base)
-        })
-        .collect();
-    kept.join(", ")
-}
-
-/// Whether the cluster in `directory` is in quarantine: our block stands in its settings.
-///
-/// # Errors
-/// The file system's.
-pub fn is_quarantined(directory: &Path) -> Result<bool, Error> {
-    let path = directory.join("postgresql.auto.conf");
-    let text = std::fs::read_to_string(&path).map_err(|error| Error::file("read", &path, error))?;
-    Ok(text.lines().any(|line| line.trim() == pg::recovery::BEGIN_MARK))
-}
-
-/// Lifts the quarantine: our block is replaced by `settings` (name and value), which the adopted
-/// cluster needs; with none of them the block is gone. Takes effect at the next start.
-///
-/// # Errors
-/// [`Error::NotQuarantined`]; the file system's.
-pub fn lift(
-    directory: &Path,
-    settings: &[(&str, String)],
-    major: MajorVersion,
-) -> Result<(), Error> {
-    let path = directory.join("postgresql.auto.conf");
-    if !is_quarantined(directory)? {
-        return Err(Error::NotQuarantined {
-            path: directory.into(),
-            reason: format!("expected '{}' in postgresql.auto.conf", pg::recovery::BEGIN_MARK),
-        });
-    }
-    let text = std::fs::read_to_string(&path).map_err(|error| Error::file("read", &path, error))?;
-    let failed = |error: pg::recovery::RecoveryError| Error::Settings { reason: error.to_string() };
-    let mut block = RecoverySettings::new(major);
-    for (name, value) in settings {
-        block.add(name, value).map_err(failed)?;
-    }
-    let text = if settings.is_empty() {
-        pg::recovery::strip_block(&text).map_err(failed)?
-    } else {
-        block.apply(&text).map_err(failed)?
-    };
-    stdx::durable::write_atomic(&path, text.as_bytes(), 0o600)
-        .map_err(|error| Error::file("write", &path, error))
+/// The libraries to load, and those left out.
+fn without_launchers(libraries: &str) -> (Vec<&str>, Vec<&str>) {
+    let names = libraries.split(',').map(|name| name.trim().trim_matches('"'));
+    names.filter(|name| !name.is_empty()).partition(|name| {
+        let base = name.rsplit('/').next().unwrap_or(name).trim_end_matches(".so");
+        !LAUNCHER_LIBRARIES.contains(&base)
+    })
 }
 
 #[cfg(test)]
@@ -185,13 +192,12 @@ mod tests {
 
     #[test]
     fn takes_out_what_would_start_work_of_its_own() {
-        for (seen, expect) in [
-            ("", ""),
-            ("pg_stat_statements, pg_cron", "pg_stat_statements"),
-            ("\"pg_cron\",auto_explain", "auto_explain"),
-            ("$libdir/pg_cron.so", ""),
-        ] {
-            assert_eq!(without_launchers(seen), expect);
-        }
+        let check = |seen: &str, kept: &[&str], out: &[&str]| {
+            assert_eq!(without_launchers(seen), (kept.to_vec(), out.to_vec()), "{seen}");
+        };
+        check("", &[], &[]);
+        check("pg_stat_statements, pg_cron", &["pg_stat_statements"], &["pg_cron"]);
+        check("\"pglogical\",auto_explain", &["auto_explain"], &["pglogical"]);
+        check("$libdir/pg_cron.so", &[], &["$libdir/pg_cron.so"]);
     }
 }

@@ -1,67 +1,123 @@
-//! The directory that is restored to: checked before it is touched, claimed while it is unfinished.
+//! The directory that is restored to: checked before it is touched.
 
-use std::fs::{self, DirBuilder};
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
 
-use repository::Label;
-use stdx::{ByteCount, durable};
+use repository::Repository;
+use repository::root::Root;
+use repository::tree::EntryKind;
+use repository::walk::Walk;
+use stdx::ByteCount;
 
 use crate::Error;
+use crate::claim::{self, CLAIM_FILE};
 use crate::owner::Owner;
 use crate::tablespaces::Place;
 
-/// Stands in a directory as long as its restore is unfinished.
-pub(crate) const CLAIM_FILE: &str = "rollforward.restoring";
+/// Room beside the backup's own bytes: WAL segments that recovery fetches and the server writes…
+const SLACK_SEGMENTS: u64 = 4;
 
-/// Room beside the backup's own bytes: WAL that recovery fetches, and what the file system needs.
-const SLACK_BYTES: u64 = 256 << 20;
+/// …and what the file system needs for itself: one part in so many of the backup.
+const SLACK_PART: u64 = 64;
 
-/// Refuses a directory that is not ours to fill.
-pub(crate) fn check(directory: &Path, size: u64, places: &[Place]) -> Result<(), Error> {
-    check_empty(directory)?;
+/// Refuses folders that are not ours to fill.
+pub(crate) fn check(directory: &Path, places: &[Place], owner: Owner) -> Result<(), Error> {
+    let real_directory = real(directory)?;
+    let mut seen: Vec<PathBuf> = Vec::new();
     for place in places {
-        let refuse = |reason: String| Error::Tablespace {
-            oid: place.oid.get(),
-            path: place.directory.display().to_string(),
-            reason,
-        };
-        if place.directory.starts_with(directory) || directory.starts_with(&place.directory) {
-            return Err(refuse("lies inside the data directory".into()));
+        let refuse = |reason: &str| Err(unusable(place, reason));
+        let real = real(&place.directory)?;
+        if real.starts_with(&real_directory) {
+            return refuse("lies inside the data directory");
         }
-        match check_empty(&place.directory) {
+        if real_directory.starts_with(&real) {
+            return refuse("holds the data directory");
+        }
+        if seen.iter().any(|other| real.starts_with(other) || other.starts_with(&real)) {
+            return refuse("would share its directory with another tablespace");
+        }
+        seen.push(real);
+        owner.check(&place.directory)?;
+    }
+    check_folders(directory, places)
+}
+
+/// Refuses folders that hold something that no unfinished restore of ours left.
+pub(crate) fn check_folders(directory: &Path, places: &[Place]) -> Result<(), Error> {
+    check_empty(directory, directory)?;
+    for place in places {
+        match check_empty(&place.directory, directory) {
+            Err(Error::NotEmpty { first, .. }) if first == CLAIM_FILE => {
+                return Err(unusable(
+                    place,
+                    "belongs to an unfinished restore into another directory",
+                ));
+            }
             Err(Error::NotEmpty { first, .. }) => {
-                return Err(refuse(format!("is not empty: it holds '{first}'")));
+                return Err(unusable(place, &format!("is not empty: it holds '{first}'")));
             }
             other => other?,
         }
     }
-    check_space(directory, size)
+    Ok(())
 }
 
-fn check_empty(directory: &Path) -> Result<(), Error> {
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(Error::file("read directory", directory, error)),
-    };
-    if let Some(pid) = running_postmaster(directory) {
-        return Err(Error::ServerRuns { path: directory.into(), pid });
-    }
-    if directory.join(CLAIM_FILE).exists() {
-        return Ok(());
-    }
-    for entry in entries {
-        let entry = entry.map_err(|error| Error::file("read directory", directory, error))?;
-        let name = entry.file_name();
-        // The root of a file system of its own.
-        if name != "lost+found" {
-            let first = name.to_string_lossy().into_owned();
-            return Err(Error::NotEmpty { path: directory.into(), first });
+fn unusable(place: &Place, reason: &str) -> Error {
+    let path = place.directory.display().to_string();
+    Error::Tablespace { oid: place.oid.get(), path, reason: reason.into() }
+}
+
+/// The path with its links resolved as far as it exists.
+fn real(path: &Path) -> Result<PathBuf, Error> {
+    for folder in path.ancestors() {
+        match fs::canonicalize(folder) {
+            Ok(real) => {
+                let rest = path.strip_prefix(folder).unwrap_or(Path::new(""));
+                if rest.components().any(|part| part == Component::ParentDir) {
+                    let missing = ErrorKind::NotFound.into();
+                    return Err(Error::file("look at", path, missing));
+                }
+                return Ok(if rest.as_os_str().is_empty() { real } else { real.join(rest) });
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::file("look at", folder, error)),
         }
     }
-    Ok(())
+    Ok(path.to_owned())
+}
+
+fn check_empty(folder: &Path, directory: &Path) -> Result<(), Error> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Error::file("read directory", folder, error)),
+    };
+    if let Some(pid) = running_postmaster(folder) {
+        return Err(Error::ServerRuns { path: folder.into(), pid });
+    }
+    if claim::is_ours(folder, directory) {
+        return Ok(());
+    }
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| Error::file("read directory", folder, error))?;
+        names.push(entry.file_name());
+    }
+    // The mark says most, then the first in order, so that a message does not change.
+    names.sort_by_key(|name| (name != CLAIM_FILE, name.clone()));
+    if folder != directory && names.iter().all(|name| name == CLAIM_FILE || claim::is_ignored(name))
+    {
+        return Ok(());
+    }
+    match names.iter().find(|name| !claim::is_ignored(name)) {
+        None => Ok(()),
+        Some(name) => {
+            let first = name.to_string_lossy().into_owned();
+            Err(Error::NotEmpty { path: folder.into(), first })
+        }
+    }
 }
 
 /// The process named in `postmaster.pid`, if it lives.
@@ -71,94 +127,95 @@ fn running_postmaster(directory: &Path) -> Option<u32> {
     Path::new("/proc").join(pid.to_string()).exists().then_some(pid)
 }
 
-fn check_space(directory: &Path, size: u64) -> Result<(), Error> {
-    let Some(existing) = directory.ancestors().find(|folder| folder.exists()) else {
-        return Ok(());
+/// One file system that is written to.
+struct Disk {
+    device: u64,
+    /// A folder on it that exists, for the question, and the one that is restored to, for messages.
+    existing: PathBuf,
+    folder: PathBuf,
+    needed: u64,
+    /// What an unfinished restore occupies and gives back.
+    reclaimed: u64,
+}
+
+/// Refuses when a file system has too little room for what comes to lie on it.
+pub(crate) async fn check_space(
+    repository: &Repository,
+    root: &Root,
+    directory: &Path,
+    places: &[Place],
+) -> Result<(), Error> {
+    let mut disks: Vec<Disk> = Vec::new();
+    let mut add = |folder: &Path| -> Result<usize, Error> {
+        let existing = folder.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+        let device =
+            fs::metadata(existing).map_err(|error| Error::file("look at", existing, error))?.dev();
+        let ours = claim::is_ours(folder, directory);
+        let reclaimed = if ours { used_below(folder) } else { 0 };
+        if let Some(at) = disks.iter().position(|disk| disk.device == device) {
+            if let Some(disk) = disks.get_mut(at) {
+                disk.reclaimed += reclaimed;
+            }
+            return Ok(at);
+        }
+        let (existing, folder) = (existing.to_owned(), folder.to_owned());
+        disks.push(Disk { device, existing, folder, needed: 0, reclaimed });
+        Ok(disks.len() - 1)
     };
-    let stat = rustix::fs::statvfs(existing)
-        .map_err(|error| Error::file("look at the file system of", existing, error.into()))?;
+    let main = add(directory)?;
+    let mut on = Vec::new();
+    for place in places {
+        on.push((format!("pg_tblspc/{}/", place.oid).into_bytes(), add(&place.directory)?));
+    }
+    let mut sizes = vec![0_u64; disks.len()];
+    if disks.len() > 1 {
+        // Only the tree knows how much lies in which tablespace.
+        let mut entries = Walk::new(repository, root.summary.tree);
+        while let Some(entry) = entries.next().await? {
+            let at = on.iter().find(|(below, _)| entry.path.starts_with(below));
+            let at = at.map_or(main, |(_, at)| *at);
+            if let Some(size) = sizes.get_mut(at).filter(|_| entry.kind == EntryKind::File) {
+                *size = size.saturating_add(entry.size);
+            }
+        }
+    } else if let Some(size) = sizes.get_mut(main) {
+        *size = root.summary.size;
+    }
+    let wal = root.summary.segment_size.saturating_mul(SLACK_SEGMENTS);
+    for (at, (disk, size)) in disks.iter_mut().zip(sizes).enumerate() {
+        let slack = size / SLACK_PART + if at == main { wal } else { 0 };
+        disk.needed = size.saturating_add(slack);
+    }
+    disks.iter().try_for_each(check_disk)
+}
+
+fn check_disk(disk: &Disk) -> Result<(), Error> {
+    let stat = rustix::fs::statvfs(&disk.existing)
+        .map_err(|error| Error::file("look at the file system of", &disk.existing, error.into()))?;
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    let unfinished = if directory.join(CLAIM_FILE).exists() { size } else { 0 };
-    let needed = size.saturating_add(SLACK_BYTES);
-    if free.saturating_add(unfinished) < needed {
+    if free.saturating_add(disk.reclaimed) < disk.needed {
         return Err(Error::NoSpace {
-            path: directory.into(),
-            expected: ByteCount::new(needed),
+            path: disk.folder.clone(),
+            expected: ByteCount::new(disk.needed),
             seen: ByteCount::new(free),
         });
     }
     Ok(())
 }
 
-/// A directory that is being filled by us.
-#[derive(Debug)]
-pub(crate) struct Claim {
-    marks: Vec<PathBuf>,
-}
-
-impl Claim {
-    /// Makes the directories and marks them as unfinished. What an earlier unfinished restore of
-    /// ours left in them is cleared first.
-    pub(crate) fn take(
-        directory: &Path,
-        places: &[Place],
-        label: &Label,
-        owner: Owner,
-    ) -> Result<Self, Error> {
-        let mut marks = Vec::with_capacity(places.len() + 1);
-        let others = places.iter().map(|place| place.directory.as_path());
-        for folder in others.chain([directory]) {
-            make(folder, owner)?;
-            let mark = folder.join(CLAIM_FILE);
-            if mark.exists() {
-                clear(folder, &mark).map_err(|error| Error::file("clear", folder, error))?;
+/// Bytes that the files below a folder occupy, links not followed. What cannot be looked at counts
+/// nothing.
+fn used_below(folder: &Path) -> u64 {
+    let mut used = 0_u64;
+    let mut pending = vec![folder.to_owned()];
+    while let Some(folder) = pending.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let Ok(meta) = entry.metadata() else { continue };
+            used = used.saturating_add(meta.blocks().saturating_mul(512));
+            if meta.is_dir() {
+                pending.push(entry.path());
             }
-            durable::write_atomic(&mark, label.as_str().as_bytes(), 0o600)
-                .map_err(|error| Error::file("write", &mark, error))?;
-            owner.give_path(&mark).map_err(|error| Error::file("hand over", &mark, error))?;
-            marks.push(mark);
-        }
-        Ok(Self { marks })
-    }
-
-    /// The restore is complete: the marks go.
-    pub(crate) fn release(self) -> Result<(), Error> {
-        for mark in &self.marks {
-            durable::remove(mark).map_err(|error| Error::file("remove", mark, error))?;
-        }
-        Ok(())
-    }
-}
-
-fn make(folder: &Path, owner: Owner) -> Result<(), Error> {
-    let failed = |verb| move |error| Error::file(verb, folder, error);
-    if folder.exists() {
-        // PostgreSQL starts only in a directory nobody else may write to.
-        let mode = fs::Permissions::from_mode(0o700);
-        return fs::set_permissions(folder, mode).map_err(failed("set the mode of"));
-    }
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed("create"))?;
-    owner.give_path(folder).map_err(failed("hand over"))?;
-    durable::sync_parent(folder).map_err(failed("make durable"))
-}
-
-/// Empties a folder except for our mark. `pg_control` goes first, so that nothing half-cleared starts.
-fn clear(folder: &Path, mark: &Path) -> io::Result<()> {
-    let control = folder.join(pg::control::CONTROL_FILE_PATH);
-    if control.exists() {
-        durable::remove(&control)?;
-    }
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path == *mark || path.file_name().is_some_and(|name| name == "lost+found") {
-            continue;
-        }
-        // A link is removed, never followed: a tablespace is cleared under its own mark.
-        if path.symlink_metadata()?.is_dir() {
-            fs::remove_dir_all(&path)?;
-        } else {
-            fs::remove_file(&path)?;
         }
     }
-    Ok(())
+    used
 }
