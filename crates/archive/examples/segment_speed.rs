@@ -33,85 +33,117 @@ fn main() {
     runtime.block_on(measure(&folder, given));
 }
 
+/// What all measurements share.
+struct Bench {
+    repository: Repository,
+    lineage: Lineage,
+    credential: Credential,
+    data: PathBuf,
+    destination: PathBuf,
+    route: Route,
+}
+
 async fn measure(folder: &Path, given: Option<Vec<u8>>) {
-    let (data, destination) = (folder.join("data"), folder.join("to/RECOVERYXLOG"));
-    for sub in ["data/pg_wal", "data/global", "to"] {
-        std::fs::create_dir_all(folder.join(sub)).unwrap();
-    }
-    std::fs::write(data.join("PG_VERSION"), "16\n").unwrap();
-    std::fs::write(data.join("global/pg_control"), "").unwrap();
-    let store = LocalStore::create(&folder.join("repository"), Access::Owner).unwrap();
-    let members = vec![Member { name: "local".into(), store: Arc::new(store) }];
-    let repository = Repository::new(members, Arc::new(NewSet::draw(true).keys()));
-    let (lineage, credential) = register(&repository, &data, folder).await;
-    let name = |number| WalSegment { timeline: TimelineId::FIRST, number }.name(size());
+    let bench = Bench::make(folder).await;
     for number in 1..=COUNT {
-        let bytes = segment(number, given.as_deref());
-        std::fs::write(data.join("pg_wal").join(name(number)), bytes).unwrap();
+        std::fs::write(bench.source(number), segment(number, given.as_deref())).unwrap();
     }
+    bench.push().await;
+    bench.get().await;
+    bench.take().await;
+}
 
-    let (mut pushes, cpu) = (Vec::new(), cpu_ticks());
-    for number in 1..=COUNT {
-        let path = data.join("pg_wal").join(name(number));
-        let request = PushRequest {
-            path: &path,
-            credential: &credential,
-            host: "here",
-            hold: false,
-            compression: Compression::default(),
-            threads: 2,
-            now: Timestamp::now(),
-        };
-        let began = Instant::now();
-        push(&repository, &request).await.unwrap();
-        pushes.push(began.elapsed());
-    }
-    report("push", cpu, pushes);
-
-    let path = TimelinePath::new(TimelineHistory::without_ancestors(TimelineId::FIRST));
-    let route = Route::along(&path, size());
-    let (mut gets, cpu) = (Vec::new(), cpu_ticks());
-    for number in 1..=COUNT {
-        let request = GetRequest {
-            name: &name(number),
-            destination: &destination,
-            lineage: &lineage,
-            route: &route,
-            end: None,
-            reserved: None,
-            standby: false,
-            allow_partial: false,
-        };
-        let began = Instant::now();
-        let verdict = get(&repository, &request).await;
-        assert!(matches!(verdict, Verdict::Delivered), "{verdict:?}");
-        gets.push(began.elapsed());
-    }
-    report("get", cpu, gets);
-
-    let (mut takes, cpu) = (Vec::new(), cpu_ticks());
-    let spool = Spool::beside(&destination).unwrap();
-    let expected =
-        Expectations { restore: "r1", system_id: SystemId::new(SYSTEM), segment_size: size() };
-    for begin in (1..=COUNT).step_by(8) {
-        let request = FillRequest {
-            spool: &spool,
-            restore: "r1",
-            lineage: &lineage,
-            route: &route,
-            next: begin,
-            end: None,
-            count: 8,
-            linger: Duration::ZERO,
-        };
-        fill(&repository, &request).await.unwrap();
-        for number in begin..begin + 8 {
-            let began = Instant::now();
-            take(&name(number), &destination, &expected).unwrap();
-            takes.push(began.elapsed());
+impl Bench {
+    async fn make(folder: &Path) -> Self {
+        let data = folder.join("data");
+        for sub in ["data/pg_wal", "data/global", "to"] {
+            std::fs::create_dir_all(folder.join(sub)).unwrap();
         }
+        std::fs::write(data.join("PG_VERSION"), "16\n").unwrap();
+        std::fs::write(data.join("global/pg_control"), "").unwrap();
+        let store = LocalStore::create(&folder.join("repository"), Access::Owner).unwrap();
+        let members = vec![Member { name: "local".into(), store: Arc::new(store) }];
+        let repository = Repository::new(members, Arc::new(NewSet::draw(true).keys()));
+        let (lineage, credential) = register(&repository, &data, folder).await;
+        let path = TimelinePath::new(TimelineHistory::without_ancestors(TimelineId::FIRST));
+        let route = Route::along(&path, size());
+        let destination = folder.join("to/RECOVERYXLOG");
+        Self { repository, lineage, credential, data, destination, route }
     }
-    report("fill and take", cpu, takes);
+
+    fn source(&self, number: u64) -> PathBuf {
+        self.data.join("pg_wal").join(name(number))
+    }
+
+    async fn push(&self) {
+        let (mut times, cpu) = (Vec::new(), cpu_ticks());
+        for number in 1..=COUNT {
+            let request = PushRequest {
+                path: &self.source(number),
+                credential: &self.credential,
+                host: "here",
+                hold: false,
+                compression: Compression::default(),
+                threads: 2,
+                now: Timestamp::now(),
+            };
+            let began = Instant::now();
+            push(&self.repository, &request).await.unwrap();
+            times.push(began.elapsed());
+        }
+        report("push", cpu, times);
+    }
+
+    async fn get(&self) {
+        let (mut times, cpu) = (Vec::new(), cpu_ticks());
+        for number in 1..=COUNT {
+            let request = GetRequest {
+                name: &name(number),
+                destination: &self.destination,
+                lineage: &self.lineage,
+                route: &self.route,
+                end: None,
+                reserved: None,
+                standby: false,
+                allow_partial: false,
+            };
+            let began = Instant::now();
+            let verdict = get(&self.repository, &request).await;
+            assert!(matches!(verdict, Verdict::Delivered), "{verdict:?}");
+            times.push(began.elapsed());
+        }
+        report("get", cpu, times);
+    }
+
+    async fn take(&self) {
+        let (mut times, cpu) = (Vec::new(), cpu_ticks());
+        let spool = Spool::beside(&self.destination).unwrap();
+        let expected =
+            Expectations { restore: "r1", system_id: SystemId::new(SYSTEM), segment_size: size() };
+        for begin in (1..=COUNT).step_by(8) {
+            let request = FillRequest {
+                spool: &spool,
+                restore: "r1",
+                lineage: &self.lineage,
+                route: &self.route,
+                next: begin,
+                end: None,
+                count: 8,
+                linger: Duration::ZERO,
+            };
+            fill(&self.repository, &request).await.unwrap();
+            for number in begin..begin + 8 {
+                let began = Instant::now();
+                take(&name(number), &self.destination, &expected).unwrap();
+                times.push(began.elapsed());
+            }
+        }
+        report("fill and take", cpu, times);
+    }
+}
+
+fn name(number: u64) -> String {
+    WalSegment { timeline: TimelineId::FIRST, number }.name(size())
 }
 
 async fn register(repository: &Repository, data: &Path, folder: &Path) -> (Lineage, Credential) {

@@ -4,7 +4,8 @@
 //! Kept are objects as they are stored, sealed; what is read from the cache is opened and checked
 //! like what is read from the store. The descriptor is always read anew: it says which set lies at
 //! the address, and the cache of one set is never used for another. Listings are never kept, so a
-//! removed key slot or a newer state is seen at once. Deleting the cache costs time and nothing else.
+//! removed key slot or a newer state is seen at once. Deleting the cache costs time and nothing
+//! else.
 
 use std::fs;
 use std::ops::Range;

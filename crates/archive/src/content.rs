@@ -17,8 +17,8 @@ pub const SMALL_FILE_MAX: usize = 1 << 20;
 ///
 /// # Errors
 /// [`Error::NotWal`] when it is not the start of a segment or not as long as one,
-/// [`Error::Foreign`] when it is of another cluster, [`Error::Misnamed`] when it is of another place
-/// in the log.
+/// [`Error::Foreign`] when it is of another cluster, [`Error::Misnamed`] when it is of another
+/// place in the log.
 pub fn check_segment(
     name: SegmentName,
     bytes: &[u8],
@@ -100,5 +100,46 @@ pub fn check_small_file(name: WalFileName, bytes: &[u8]) -> Result<(), Error> {
             }
         }
         WalFileName::Segment(_) | WalFileName::Partial(_) => refuse("it is a segment".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use repository::LineageId;
+    use stdx::Id;
+
+    use super::*;
+
+    fn lineage() -> Lineage {
+        Lineage {
+            id: LineageId(Id::from_bytes([1; 16])),
+            cluster: "shop".into(),
+            system_id: SystemId::new(7),
+            created: jiff::Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_are_taken_for_a_segment_that_are_none(bytes: Vec<u8>, begin in 0u8..4) {
+            let name = match "000000010000000000000005".parse() {
+                Ok(WalFileName::Segment(name)) => name,
+                other => panic!("{other:?}"),
+            };
+            let mut bytes = bytes;
+            // Some begin like a page of PostgreSQL 16, so that more than the magic is looked at.
+            bytes.splice(..0, [0x13, 0xD1, 2, 0].into_iter().take(usize::from(begin) * 2));
+            prop_assert!(check_segment(name, &bytes, &lineage()).is_err());
+        }
+
+        #[test]
+        fn any_small_file_is_taken_or_refused(bytes: Vec<u8>) {
+            for name in ["00000002.history", "000000010000000000000005.00000028.backup"] {
+                if let Ok(name) = name.parse() {
+                    let _ = check_small_file(name, &bytes);
+                }
+            }
+        }
     }
 }

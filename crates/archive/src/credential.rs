@@ -51,8 +51,8 @@ impl Credential {
     /// Reads a token file.
     ///
     /// # Errors
-    /// [`Error::TokenFile`] when it is missing, others than its owner may read it, or it is not what
-    /// [`Credential::write`] writes.
+    /// [`Error::TokenFile`] when it is missing, others than its owner may read it, or it is not
+    /// what [`Credential::write`] writes.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let refuse = |reason: String| Error::TokenFile { path: path.to_owned(), reason };
         let file = File::open(path).map_err(|error| refuse(error.to_string()))?;
@@ -143,5 +143,12 @@ mod tests {
         }
         let missing = dir.path().join("missing");
         assert!(matches!(Credential::read(&missing), Err(Error::TokenFile { .. })));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "(rollforward writer v1\n)?(lineage [0-9a-z]{26}\n)?.{0,90}") {
+            let _ = parse(&text);
+        }
     }
 }

@@ -57,7 +57,8 @@ impl GetRequest<'_> {
     }
 }
 
-/// Fetches one file. Whatever happens, the destination holds the whole file or what was there before.
+/// Fetches one file. Whatever happens, the destination holds the whole file or what was there
+/// before.
 pub async fn get(repository: &Repository, request: &GetRequest<'_>) -> Verdict {
     let mut attempt = 1;
     loop {

@@ -153,8 +153,8 @@ impl Read {
 /// segments are fetched and opened beside the search.
 ///
 /// # Errors
-/// Of the repository, among them WAL that cannot be read and records that cannot be understood: what
-/// those did is unknown.
+/// Of the repository, among them WAL that cannot be read and records that cannot be understood:
+/// what those did is unknown.
 pub async fn locate(
     repository: &Repository,
     request: &LocateRequest<'_>,

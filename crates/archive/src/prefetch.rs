@@ -1,8 +1,8 @@
 //! Segments fetched before PostgreSQL asks for them.
 //!
 //! They wait in a spool folder beside the destination, on the same file system, so that giving one
-//! to PostgreSQL is a rename. [`take`] does that with nothing but the file system: no repository, no
-//! key. [`fill`] runs in a process of its own and stays a few segments ahead.
+//! to PostgreSQL is a rename. [`take`] does that with nothing but the file system: no repository,
+//! no key. [`fill`] runs in a process of its own and stays a few segments ahead.
 //!
 //! The spool holds `restore` (for which restore it is), `lock` (held by the one filler), `next`
 //! (where a reader that found nothing goes on), complete segments under their names, and the marks
@@ -41,9 +41,9 @@ pub struct Expectations<'a> {
     pub segment_size: SegmentSize,
 }
 
-/// Moves the segment `name` from the spool beside `destination` to `destination`. `None`, and nothing
-/// changed, when it is not there, is of another restore or another cluster, or is no segment: it
-/// then has to be fetched.
+/// Moves the segment `name` from the spool beside `destination` to `destination`. `None`, and
+/// nothing changed, when it is not there, is of another restore or another cluster, or is no
+/// segment: it then has to be fetched.
 #[must_use]
 pub fn take(name: &str, destination: &Path, expected: &Expectations<'_>) -> Option<()> {
     let Ok(WalFileName::Segment(parsed)) = name.parse() else { return None };

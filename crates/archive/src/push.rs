@@ -70,8 +70,8 @@ pub struct Authority {
 
 /// Archives one file.
 ///
-/// Reads the file and computes on the calling thread and on `threads` more; meant for a process that
-/// does nothing else.
+/// Reads the file and computes on the calling thread and on `threads` more; meant for a process
+/// that does nothing else.
 ///
 /// # Errors
 /// Any: PostgreSQL keeps the file and tries again. See [`Error`] for what each needs.

@@ -74,8 +74,8 @@ pub struct Tail {
 /// Stores what the repository lacks.
 ///
 /// # Errors
-/// [`Error::NoSalvage`] when the folder has no WAL, [`Error::Foreign`] when it is another cluster's,
-/// [`Error::File`], or an error of the repository. What was stored until then stays.
+/// [`Error::NoSalvage`] when the folder has no WAL, [`Error::Foreign`] when it is another
+/// cluster's, [`Error::File`], or an error of the repository. What was stored until then stays.
 pub async fn salvage(
     repository: &Repository,
     request: &SalvageRequest<'_>,

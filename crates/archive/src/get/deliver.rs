@@ -18,8 +18,8 @@ pub(super) fn deliver(destination: &Path, content: &[u8]) -> Result<(), Error> {
         .map_err(Error::file("write", destination))
 }
 
-/// Removes what killed restore commands left beside `destination`: PostgreSQL runs one at a time, so
-/// nobody writes them any more. Failing to is no reason not to deliver.
+/// Removes what killed restore commands left beside `destination`: PostgreSQL runs one at a time,
+/// so nobody writes them any more. Failing to is no reason not to deliver.
 fn remove_left_over(destination: &Path) {
     let Some(name) = destination.file_name().and_then(|name| name.to_str()) else { return };
     let prefix = format!(".{name}.");

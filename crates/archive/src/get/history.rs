@@ -49,8 +49,8 @@ pub(super) async fn get(
     Ok(true)
 }
 
-/// A history file for `timeline`, an id that nobody has used: PostgreSQL only looks whether there is
-/// one. Should anybody read it, it branches from `parent` at the start of the log.
+/// A history file for `timeline`, an id that nobody has used: PostgreSQL only looks whether there
+/// is one. Should anybody read it, it branches from `parent` at the start of the log.
 #[must_use]
 pub fn placeholder(parent: TimelineId, timeline: TimelineId, reserved: TimelineId) -> String {
     format!(

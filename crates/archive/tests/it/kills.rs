@@ -1,11 +1,12 @@
 //! Push, get and the filler of the spool are killed with SIGKILL at random points: nothing that
 //! shows afterwards is half done, and doing it again succeeds.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use archive::credential::Credential;
 use archive::prefetch::{FillRequest, Spool, fill};
@@ -25,7 +26,8 @@ const SYSTEM: u64 = 7_301_000_000_000_000_001;
 const ROLE: &str = "ARCHIVE_TEST_ROLE";
 const FOLDER: &str = "ARCHIVE_TEST_FOLDER";
 const SEGMENTS: u64 = 12;
-const KILLS: u32 = 12;
+const KILLS: u32 = 16;
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Everything two processes share.
 struct Place {
@@ -148,13 +150,13 @@ impl Place {
             .unwrap()
     }
 
-    /// Starts the role many times and kills it after ever longer times, looking after each.
+    /// Starts the role many times, kills it when it has changed something for the first time, the
+    /// second time, and so on, and looks after each.
     fn kill_often(&self, role: &str, mut look: impl FnMut()) {
         let mut killed = 0;
-        for number in 0..KILLS {
+        for changes in 1..=KILLS {
             let mut child = self.spawn(role);
-            // Not to wait for anything: the moment of the kill is what varies.
-            std::thread::sleep(Duration::from_millis(u64::from(number) * 7 + 5));
+            self.wait_for_changes(changes, &mut child);
             child.kill().unwrap();
             killed += u32::from(!child.wait().unwrap().success());
             look();
@@ -162,6 +164,36 @@ impl Place {
         assert!(killed > 0, "no process was still at work when it was killed");
         assert!(self.spawn(role).wait().unwrap().success());
         look();
+    }
+
+    /// Waits until so many changes of the files were seen, in the middle of writing them, too; or
+    /// until the process has ended.
+    fn wait_for_changes(&self, changes: u32, child: &mut Child) {
+        let mut before = self.files();
+        let (mut seen, began) = (0, Instant::now());
+        while seen < changes && child.try_wait().unwrap().is_none() {
+            assert!(began.elapsed() < DEADLINE, "{seen} of {changes} changes");
+            let now = self.files();
+            seen += u32::from(now != before);
+            before = now;
+            std::thread::yield_now();
+        }
+    }
+
+    /// Every file that is written, with its length.
+    fn files(&self) -> BTreeSet<(PathBuf, u64)> {
+        let mut found = BTreeSet::new();
+        let mut folders = vec![self.folder.join("repository"), self.folder.join("to")];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                match entry.metadata() {
+                    Ok(seen) if seen.is_dir() => folders.push(entry.path()),
+                    Ok(seen) => drop(found.insert((entry.path(), seen.len()))),
+                    Err(_) => {}
+                }
+            }
+        }
+        found
     }
 }
 

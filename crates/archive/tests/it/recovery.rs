@@ -95,7 +95,8 @@ impl Copy {
         Self { cluster, command: command.to_owned(), _port: port }
     }
 
-    /// Starts it and waits until recovery is complete, or the server has ended: then what it logged.
+    /// Starts it and waits until recovery is complete, or the server has ended: then what it
+    /// logged.
     pub(crate) fn recover(&mut self) -> Result<(), String> {
         // A hot standby takes sessions long before that.
         let started = self.cluster.try_start().is_ok();
