@@ -33,7 +33,7 @@ pub async fn read(
         match open.frames(&tail, size) {
             Ok(places) => return Ok((places, size)),
             Err(TailError::Short(need)) if want < size && (need as u64) <= size => {
-                want = need as u64
+                want = need as u64;
             }
             Err(TailError::Short(need)) => return Err(truncated(member, &key, need, size)),
             Err(TailError::Object(error)) => return Err(repository.explain(member, &key, error)),

@@ -154,7 +154,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Performs one step once. What fails is tried again by the caller, as a person or PostgreSQL would.
+/// Performs one step once. What fails is tried again by the caller, as a person or PostgreSQL
+/// would.
 async fn perform(
     repository: &Repository,
     shop: &Lineage,
