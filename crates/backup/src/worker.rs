@@ -135,7 +135,10 @@ fn seal(plan: &Plan, sealer: &Sealer, number: u64, raw: &[u8], pages: bool) -> D
     } else {
         Vec::new()
     };
-    DoneFrame { sealed: sealer.seal(number, false, raw, plan.compression), page_digests }
+    let mut sealed = sealer.seal(number, false, raw, plan.compression);
+    // It was given room for bytes that do not shrink, and may wait for its turn: give that back.
+    sealed.bytes.shrink_to_fit();
+    DoneFrame { sealed, page_digests }
 }
 
 fn inline(plan: &Plan, files: &[FileIndex]) -> Result<Done, Error> {

@@ -7,4 +7,5 @@ mod image;
 mod changes;
 mod content;
 mod failures;
+mod memory;
 mod refusals;
