@@ -212,12 +212,11 @@ impl Leaf {
             let frame = frames.get(extent.frame as usize);
             let (_, at) = frame
                 .ok_or_else(|| format!("extent in frame {} of {}", extent.frame, frames.len()))?;
-            let end = (u64::from(extent.slot) + u64::from(extent.count)) * u64::from(wire.unit);
-            if end > u64::from(at.shape.raw_len) {
-                return Err(format!(
-                    "extent ends at byte {end} of a frame of {}",
-                    at.shape.raw_len
-                ));
+            let units = u64::from(extent.slot) + u64::from(extent.count);
+            let end = units.checked_mul(u64::from(wire.unit));
+            if end.is_none_or(|end| end > u64::from(at.shape.raw_len)) {
+                let (unit, len) = (wire.unit, at.shape.raw_len);
+                return Err(format!("extent ends at unit {units} of {unit} bytes in {len}"));
             }
             if next.is_some_and(|next| next != extent.first) {
                 return Err(format!("extents leave a hole before unit {}", extent.first));
