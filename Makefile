@@ -46,8 +46,8 @@ bench: tools build ## Compare speed with pgBackRest and pg_basebackup (ARGS=…)
 	scripts/bench.sh $(ARGS)
 
 .PHONY: fuzz
-fuzz: ## Fuzz every decoder for FUZZ_SECONDS (60) each (ARGS= names targets)
-	scripts/fuzz.sh $(ARGS)
+fuzz: ## Fuzz every decoder for SECONDS (60) each (ARGS= names targets)
+	FUZZ_SECONDS=$(or $(SECONDS),60) scripts/fuzz.sh $(ARGS)
 
 .PHONY: clean-tools
 clean-tools: ## Remove what `make tools` has put into its cache
