@@ -7,6 +7,7 @@ mod site;
 mod support;
 
 mod arbitrary;
+mod corpus;
 mod damage;
 mod future;
 mod golden;
