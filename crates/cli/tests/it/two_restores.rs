@@ -27,8 +27,8 @@ fn adopt(site: &Site, cluster: &Cluster) {
 #[test]
 fn the_second_can_be_adopted_when_the_first_is_stopped() {
     let site = lost(17);
-    let mut first = site.restore("first", "--latest").cluster;
-    let second = site.restore("second", "--latest").cluster;
+    let mut first = site.restore("one", "--latest").cluster;
+    let second = site.restore("two", "--latest").cluster;
     assert_eq!((timeline(&first), timeline(&second)), ("2".into(), "3".into()));
 
     adopt(&site, &first);
@@ -68,8 +68,8 @@ fn the_second_can_be_adopted_when_the_first_is_stopped() {
 #[test]
 fn the_one_with_the_lower_timeline_can_be_adopted_last() {
     let site = lost(15);
-    let first = site.restore("first", "--latest").cluster;
-    let mut second = site.restore("second", "--latest").cluster;
+    let first = site.restore("one", "--latest").cluster;
+    let mut second = site.restore("two", "--latest").cluster;
     adopt(&site, &second);
     second.psql("INSERT INTO rows VALUES ('second')");
     archive(&second);
