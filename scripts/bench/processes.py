@@ -65,7 +65,7 @@ def run(place, commands, watch_memory=False):
 
     Raises Failure when one ends with another code than 0; the rest is then not run.
     """
-    output = place.folder / "output"
+    output = place.log.with_name("printed")
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:

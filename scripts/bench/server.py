@@ -138,10 +138,13 @@ class Server:
         """Writes all changes out, so that the checkpoint of a backup has nothing to do."""
         self.sql("CHECKPOINT")
 
+    def data_files(self):
+        """The files that a backup of it has to read: all but WAL."""
+        return [path for path in machine.files(self.data) if self.wal not in path.parents]
+
     def data_bytes(self):
-        """The bytes that a backup of it has to read: everything but WAL."""
-        wal = sum(path.stat().st_size for path in self.wal.iterdir() if path.is_file())
-        return machine.size(self.data) - wal
+        """The bytes of these files."""
+        return sum(path.stat().st_size for path in self.data_files())
 
     def version(self):
         """The server's version, as it says it."""
