@@ -55,7 +55,8 @@ class Sample:
     """What one command took. `memory` is the sum over its processes, each at its own peak."""
 
     seconds: float
-    cpu_seconds: float
+    user_seconds: float
+    system_seconds: float
     memory_bytes: int
     largest_process_bytes: int
 
@@ -145,7 +146,8 @@ def _measure(argv, actions, environment, watch_memory):
     largest = usage.ru_maxrss * 1024
     return Sample(
         seconds=seconds,
-        cpu_seconds=usage.ru_utime + usage.ru_stime,
+        user_seconds=usage.ru_utime,
+        system_seconds=usage.ru_stime,
         memory_bytes=max(largest, memory.end() if memory else 0),
         largest_process_bytes=largest,
     )
