@@ -31,9 +31,9 @@ select pg_walfile_name(pg_current_wal_insert_lsn());
 SQL
   # `1: pg_walfile_name = "…"`: the segment that the switch began.
   segment=$data/pg/pg_wal/$(sed -n 's/.*pg_walfile_name = "\([0-9A-F]*\)".*/\1/p' "$data/out")
-  mkdir -p fuzz/seeds/pg_control fuzz/seeds/pg_wal
-  [ -e "fuzz/seeds/pg_control/$major" ] || cp "$data/pg/global/pg_control" "fuzz/seeds/pg_control/$major"
-  [ -e "fuzz/seeds/pg_wal/$major" ] || head -c "$KEEP" "$segment" >"fuzz/seeds/pg_wal/$major"
+  mkdir -p fuzz/testdata/pg_control fuzz/testdata/pg_wal
+  [ -e "fuzz/testdata/pg_control/$major" ] || cp "$data/pg/global/pg_control" "fuzz/testdata/pg_control/$major"
+  [ -e "fuzz/testdata/pg_wal/$major" ] || head -c "$KEEP" "$segment" >"fuzz/testdata/pg_wal/$major"
   rm -rf "$data"
 }
 

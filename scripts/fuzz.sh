@@ -5,7 +5,7 @@
 #
 # Needs no nightly toolchain: sanitizers come with the stable one, RUSTC_BOOTSTRAP lets it use them.
 # Inputs that were found are kept in fuzz/corpus (not under version control), those that break
-# something in fuzz/artifacts. Add the latter to fuzz/seeds/TARGET once mended: `make test` reads
+# something in fuzz/artifacts. Add the latter to fuzz/testdata/TARGET once mended: `make test` reads
 # every seed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -29,7 +29,7 @@ failed=()
 for target in "$@"; do
   printf 'fuzz: %s\n' "$target" >&2
   mkdir -p "fuzz/corpus/$target"
-  cargo fuzz run "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- \
+  cargo fuzz run "$target" "fuzz/corpus/$target" "fuzz/testdata/$target" -- \
     -max_total_time="${FUZZ_SECONDS:-60}" -print_final_stats=1 -verbosity=0 "${LIMITS[@]}" \
     || failed+=("$target")
 done

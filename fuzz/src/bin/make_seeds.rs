@@ -60,7 +60,7 @@ fn main() -> Result<()> {
     runtime.block_on(digested(&mut seeds))?;
     texts(&golden, &mut seeds)?;
     by_hand(&mut seeds);
-    seeds.save(&here.join("seeds"))
+    seeds.save(&here.join("testdata"))
 }
 
 fn joined<T: AsRef<[u8]>>(frames: &[T]) -> Vec<u8> {

@@ -60,8 +60,8 @@ pub fn read(name: &str, bytes: &[u8]) {
     (decoder.expect("a fuzz target is named like its decoder").read)(bytes);
 }
 
-/// Several frames in one input: each behind its length in two bytes, little endian; the last one may
-/// be cut off.
+/// Several frames in one input: each behind its length in two bytes, little endian; the last one
+/// may be cut off.
 pub fn frames(mut bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
     while let Some((len, rest)) = bytes.split_first_chunk::<2>() {

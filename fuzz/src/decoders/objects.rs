@@ -23,7 +23,7 @@ fn kind(byte: u8) -> Kind {
 }
 
 fn crc32c(bytes: &[u8]) -> u32 {
-    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
+    u32::try_from(crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes)).unwrap()
 }
 
 /// The header as it is, and with a CRC that fits.
@@ -64,7 +64,7 @@ pub fn index(bytes: &[u8]) {
     let offset = (HEADER_LEN as u64).wrapping_add(u64::from_le_bytes(*off));
     let mut trailer = offset.to_le_bytes().to_vec();
     for len in [sealed.bytes.len(), raw.len()] {
-        trailer.extend_from_slice(&(len as u32).to_le_bytes());
+        trailer.extend_from_slice(&u32::try_from(len).unwrap().to_le_bytes());
     }
     trailer.extend_from_slice(count);
     trailer.extend_from_slice(&[sealed.codec as u8, 0, 0, 0]);

@@ -166,7 +166,7 @@ pub fn wal_record(bytes: &[u8]) {
 }
 
 fn append_record(page: &mut Vec<u8>, last: u64, (manager, info): (u8, u8), body: &[u8]) {
-    let mut head = ((24 + body.len()) as u32).to_le_bytes().to_vec();
+    let mut head = u32::try_from(24 + body.len()).unwrap().to_le_bytes().to_vec();
     head.extend_from_slice(&700_u32.to_le_bytes());
     head.extend_from_slice(&last.to_le_bytes());
     head.extend_from_slice(&[info, manager, 0, 0]);
@@ -204,5 +204,5 @@ fn limits() -> Limits {
 }
 
 fn crc32c(bytes: &[u8]) -> u32 {
-    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
+    u32::try_from(crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes)).unwrap()
 }

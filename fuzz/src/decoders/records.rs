@@ -1,5 +1,5 @@
-//! Small objects, read the way their users do: from a repository in memory into which the bytes were
-//! put, sealed, under the name that is asked for.
+//! Small objects, read the way their users do: from a repository in memory into which the bytes
+//! were put, sealed, under the name that is asked for.
 
 use std::sync::Arc;
 

@@ -10,7 +10,7 @@ use crate::Result;
 pub(crate) const BLOCK: usize = 8192;
 
 /// A real control file of a cluster with WAL segments of 1 MiB.
-pub(crate) const CONTROL: &[u8] = include_bytes!("../../../../fuzz/seeds/pg_control/17");
+pub(crate) const CONTROL: &[u8] = include_bytes!("../../../../fuzz/testdata/pg_control/17");
 
 /// The large relation: more pages than one leaf covers, most of them still new.
 pub(crate) const LARGE: &[u8] = b"base/5/16385";

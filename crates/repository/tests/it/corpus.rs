@@ -1,9 +1,8 @@
-//! The fuzz targets' twin on the toolchain that everybody has: the same decoders, the same seeds, and
-//! mutations of them that are the same in every run.
+//! The fuzz targets' twin on the toolchain that everybody has: the same decoders, the same seeds,
+//! and mutations of them that are the same in every run.
 
 #[path = "../../../../fuzz/src/decoders/mod.rs"]
-#[allow(dead_code, unreachable_pub, missing_docs, clippy::cast_possible_truncation)]
-// a crate of its own
+#[allow(dead_code, unreachable_pub)] // it is public in another crate
 mod decoders;
 
 use std::collections::BTreeSet;
@@ -67,7 +66,7 @@ impl Noise {
 }
 
 fn seeds_root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/testdata")
 }
 
 fn seeds(name: &str) -> Vec<Vec<u8>> {
@@ -94,7 +93,7 @@ fn every_decoder_has_seeds_and_a_fuzz_target() {
         let stem = |entry: std::fs::DirEntry| entry.path().file_stem().unwrap().to_owned();
         entries.map(|entry| stem(entry.unwrap()).into_string().unwrap()).collect()
     };
-    assert_eq!(names, listed("seeds"));
+    assert_eq!(names, listed("testdata"));
     assert_eq!(names, listed("fuzz_targets"));
     assert!(names.iter().all(|name| !seeds(name).is_empty()));
 }
