@@ -29,7 +29,8 @@ impl Accounts {
     }
 }
 
-/// `name:password:number:…`, passwd(5) and group(5). The first name of a number counts, as for libc.
+/// `name:password:number:…`, passwd(5) and group(5). The first name of a number counts, as for
+/// libc.
 fn parse(table: &str) -> HashMap<u32, String> {
     let mut names = HashMap::new();
     for line in table.lines() {

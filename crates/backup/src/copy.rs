@@ -114,8 +114,8 @@ impl<'a> Copy<'a> {
         Ok(())
     }
 
-    /// Copies `pg_control`, after everything else. It must have seen the backup's checkpoint: another
-    /// directory's would not.
+    /// Copies `pg_control`, after everything else. It must have seen the backup's checkpoint:
+    /// another directory's would not.
     pub(crate) async fn control(&mut self, root: &Path, redo: Lsn) -> Result<(), Error> {
         let (bytes, control) = control_file::read(root).await?;
         check_control(root, &control, redo)?;

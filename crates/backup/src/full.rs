@@ -29,8 +29,8 @@ const LABEL_LEN_MAX: usize = 1000;
 ///
 /// A backup of a damaged source is kept and flagged: see [`Summary::damaged_pages`].
 ///
-/// Dropping the future stops the work, too; [`Options::cancel`] also waits until what was uploaded is
-/// given up.
+/// Dropping the future stops the work, too; [`Options::cancel`] also waits until what was uploaded
+/// is given up.
 ///
 /// # Errors
 /// See [`Error`]. No backup exists then; packs that could not be removed cost space only. The one

@@ -1,4 +1,5 @@
-//! The lease of a running backup: as long as it is prolonged, nobody deletes what the backup stores.
+//! The lease of a running backup: as long as it is prolonged, nobody deletes what the backup
+//! stores.
 
 use std::time::Duration;
 

@@ -1,19 +1,20 @@
 //! Making backups of a live cluster.
 //!
-//! [`full()`] makes one: it begins a backup in a session of its own, lists and copies the files through
-//! one bounded pipeline (read, check, digest, compress, seal, append, upload), records what a restore
-//! needs beside them, ends the backup, waits until its WAL has arrived, and only then publishes its
-//! root. Whatever ends it before leaves nothing that looks like a backup.
+//! [`full()`] makes one: it begins a backup in a session of its own, lists and copies the files
+//! through one bounded pipeline (read, check, digest, compress, seal, append, upload), records what
+//! a restore needs beside them, ends the backup, waits until its WAL has arrived, and only then
+//! publishes its root. Whatever ends it before leaves nothing that looks like a backup.
 //!
 //! Refuses to know: restores, recovery plans, the command line.
 //!
-//! Invariants: a page with a wrong checksum is read again and never excused; nothing is written into
-//! the live data directory; `pg_control` is read last; memory does not grow with the cluster's size,
-//! only with its number of files.
+//! Invariants: a page with a wrong checksum is read again and never excused; nothing is written
+//! into the live data directory; `pg_control` is read last; memory does not grow with the cluster's
+//! size, only with its number of files.
 //!
 //! ```no_run
 //! use backup::{Options, Silent};
-//! # async fn example(repository: repository::Repository) -> Result<(), Box<dyn std::error::Error>> {
+//! # type Error = Box<dyn std::error::Error>;
+//! # async fn example(repository: repository::Repository) -> Result<(), Error> {
 //! let lineage = repository::lineage::of_cluster(&repository, "shop").await?.id;
 //! let connection = pgclient::ConnectOptions::parse("host=/var/run/postgresql user=postgres")?;
 //! let options = Options::new("shop", lineage, "/var/lib/postgresql/16/main".into(), connection);

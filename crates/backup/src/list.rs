@@ -80,8 +80,9 @@ const REQUIRED_FILES: [&str; 7] = [
     "pg_ident.conf",
 ];
 
-/// Whether the backup fails when this file, once listed, is gone. Everything else may go at any time:
-/// relations are dropped, transaction logs truncated, prepared transactions finished; WAL tells replay.
+/// Whether the backup fails when this file, once listed, is gone. Everything else may go at any
+/// time: relations are dropped, transaction logs truncated, prepared transactions finished; WAL
+/// tells replay.
 pub(crate) fn is_required(path: &[u8]) -> bool {
     REQUIRED_FILES.iter().any(|required| required.as_bytes() == path)
 }

@@ -23,8 +23,8 @@ pub struct Options {
     pub cluster: String,
     /// The lineage the backup belongs to.
     pub lineage: LineageId,
-    /// The registered writer that speaks for this host, if known: a cluster that is not the lineage's
-    /// production is then refused by name.
+    /// The registered writer that speaks for this host, if known: a cluster that is not the
+    /// lineage's production is then refused by name.
     pub writer: Option<Id>,
     /// The data directory as this process sees it.
     pub data_directory: PathBuf,
@@ -83,8 +83,8 @@ impl Default for Cancel {
 }
 
 impl Cancel {
-    /// Tells it. The backup ends with [`Error::Cancelled`](crate::Error::Cancelled) once its uploads
-    /// are given up.
+    /// Tells it. The backup ends with [`Error::Cancelled`](crate::Error::Cancelled) once its
+    /// uploads are given up.
     pub fn cancel(&self) {
         self.0.send_replace(true);
     }

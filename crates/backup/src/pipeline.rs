@@ -2,14 +2,14 @@
 //!
 //! The sequencer walks the list and decides everything that must be decided in order: which batch
 //! comes next, in which pack, under which frame numbers. Workers take batches as they become free:
-//! they read, check page checksums, digest, compress and seal. The appender puts the batches back in
-//! order and appends them to the packs.
+//! they read, check page checksums, digest, compress and seal. The appender puts the batches back
+//! in order and appends them to the packs.
 //!
-//! Memory is bounded by [`BATCHES_MAX`]: no batch begins before the one that many places ahead of it
-//! is appended. A worker reads straight into its own buffer, so the bytes are still in that core's
-//! cache when they are compressed; the sequencer tells the kernel ahead of time what will be read, so
-//! that disk and processors overlap. The page cache is left as it is: dropping what was read
-//! (`POSIX_FADV_DONTNEED`) would also drop what the database itself needs.
+//! Memory is bounded by [`BATCHES_MAX`]: no batch begins before the one that many places ahead of
+//! it is appended. A worker reads straight into its own buffer, so the bytes are still in that
+//! core's cache when they are compressed; the sequencer tells the kernel ahead of time what will be
+//! read, so that disk and processors overlap. The page cache is left as it is: dropping what was
+//! read (`POSIX_FADV_DONTNEED`) would also drop what the database itself needs.
 
 use std::fs::File;
 use std::path::PathBuf;

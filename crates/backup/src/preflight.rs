@@ -114,8 +114,8 @@ fn check_settings(options: &Options, server: &ServerInfo) -> Result<(), Error> {
     Ok(())
 }
 
-/// A clone has the same system identifier, so the directory's own server is asked for: its lock file
-/// names the data directory and port as the server itself sees them.
+/// A clone has the same system identifier, so the directory's own server is asked for: its lock
+/// file names the data directory and port as the server itself sees them.
 fn check_directory(
     options: &Options,
     client: &Client,

@@ -151,6 +151,7 @@ async fn archive(
     size: SegmentSize,
 ) {
     let mut done = std::collections::BTreeSet::new();
+    let mut look = tokio::time::interval(LOOK_PAUSE);
     loop {
         let names: std::collections::BTreeSet<String> = fs::read_dir(&spool)
             .unwrap()
@@ -168,7 +169,7 @@ async fn archive(
                 other => eprintln!("archiving {name}: {other:?}"),
             }
         }
-        tokio::time::sleep(LOOK_PAUSE).await;
+        look.tick().await;
     }
 }
 

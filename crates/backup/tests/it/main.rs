@@ -1,5 +1,6 @@
 //! Backups of real clusters.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)] // this is how tests fail
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // this is how tests fail
+#![allow(clippy::print_stderr)] // shown when a test fails
 
 mod fixture;
 mod image;

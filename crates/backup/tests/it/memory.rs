@@ -8,7 +8,8 @@ mod heavy {
 
     use crate::fixture::{Protected, builder};
 
-    /// The promise is 150 MB for the product; the test's own program has the archiver in it as well.
+    /// The promise is 150 MB for the product; the test's own program has the archiver in it as
+    /// well.
     const PEAK_MAX_KIB: u64 = 150_000;
 
     /// More than twice the promise, in one file that does not shrink and so fills every buffer.
