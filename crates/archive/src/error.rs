@@ -289,12 +289,13 @@ impl Diagnostic for Error {
                 "was the cluster created anew? `rollforward init` registers it with its own history",
                 "two clusters must not share a cluster name in rollforward.toml",
             ],
-            Self::UnknownWriter { .. } => {
-                &["`rollforward init` registers this host and data directory as a writer"]
-            }
+            Self::UnknownWriter { .. } => &[
+                "`rollforward init --take-over` registers this host and data directory as the writer",
+            ],
             Self::Elsewhere { .. } => &[
                 "to make this copy the production of the cluster: `rollforward adopt CLUSTER --at DIR`",
                 "to protect it beside the original: give it a cluster name of its own, then `rollforward init`",
+                "if it is the production itself, renamed or moved: `rollforward init --take-over`",
                 "to run it unprotected: `archive_mode = off`",
             ],
             Self::Held { .. } => {
@@ -302,11 +303,11 @@ impl Diagnostic for Error {
             }
             Self::Replaced { .. } => &[
                 "stop this server: users of it write what is not protected",
-                "`rollforward adopt CLUSTER --at DIR` makes it the production again",
+                "if it is the production all the same: `rollforward init --take-over` on this host",
             ],
-            Self::TokenFile { .. } => {
-                &["`rollforward init` writes it, outside the data directory, with mode 0600"]
-            }
+            Self::TokenFile { .. } => &[
+                "`rollforward init` writes it at first; a lost one is replaced with `rollforward init --take-over`",
+            ],
             Self::Hole { .. } => &[
                 "`rollforward wal status CLUSTER` lists holes; if a server still has the segment, archiving it heals the hole",
                 "`rollforward window CLUSTER` shows what can be reached without it",

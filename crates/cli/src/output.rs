@@ -71,6 +71,14 @@ fn write_line(out: &mut dyn Write, text: &str) {
     let _ = out.flush();
 }
 
+/// A number and its noun, in the plural where it has to be.
+pub(crate) fn count(number: impl TryInto<u64>, noun: &str) -> String {
+    match number.try_into().unwrap_or(u64::MAX) {
+        1 => format!("1 {noun}"),
+        more => format!("{more} {noun}s"),
+    }
+}
+
 /// A table without borders whose columns line up.
 pub(crate) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();

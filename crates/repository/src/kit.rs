@@ -81,7 +81,7 @@ impl Kit {
         out.push_str("```sh\n");
         line(out, "# fetches the configuration; asks for the recovery code or a key file");
         line(out, &format!("rollforward init --from-repository {}", quoted(address)));
-        line(out, "rollforward key prove");
+        line(out, &format!("rollforward key prove --repository {address}"));
         line(out, &format!("rollforward backups {}", quoted(cluster)));
         line(out, &format!("rollforward window {}", quoted(cluster)));
         line(out, "# an empty directory of the user that runs PostgreSQL");

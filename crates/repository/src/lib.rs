@@ -22,6 +22,7 @@ pub mod object;
 pub mod pack;
 pub mod pack_index;
 pub mod piece;
+pub mod records;
 pub mod recovery_code;
 pub mod relation_map;
 pub mod root;

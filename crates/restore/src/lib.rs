@@ -119,6 +119,25 @@ pub async fn restore(
     })
 }
 
+/// Looks whether a restore could begin, and touches nothing: what [`restore`] itself checks first.
+///
+/// # Errors
+/// As [`restore`], before its first byte.
+pub async fn check(
+    repository: &Repository,
+    root: &Root,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<(), Error> {
+    let directory = std::path::absolute(&options.directory)
+        .map_err(|error| Error::file("look at", &options.directory, error))?;
+    finish::check(root)?;
+    let owner = owner(repository, root, &directory, progress).await?;
+    let places = options.tablespaces.resolve(&root.details.tablespaces)?;
+    target::check(&directory, &places, owner)?;
+    target::check_space(repository, root, &directory, &places).await
+}
+
 /// Who will own the files; the first file of the tree tells whose they were.
 async fn owner(
     repository: &Repository,

@@ -39,6 +39,9 @@ pub(crate) struct Arguments {
     /// Restart it at once, so that everything of the quarantine is lifted
     #[arg(long)]
     restart: bool,
+    /// Where PostgreSQL's programs are, for --restart [default: found by the version]
+    #[arg(long, value_name = "DIR")]
+    bin_directory: Option<PathBuf>,
     /// The old server's host is gone for good and cannot come back: its fence is not checked
     #[arg(long)]
     old_is_gone: bool,
@@ -125,6 +128,11 @@ async fn adopt(
         ));
     }
     check_timeline(&ticket, info.timeline)?;
+    // What could fail later without need is looked for before anything changes.
+    let programs = match arguments.restart {
+        true => Some(programs(arguments, cluster, info.major).await?),
+        false => None,
+    };
     if !arguments.old_is_gone {
         check_fenced(cluster, &lineage, directory).await?;
     }
@@ -136,9 +144,9 @@ async fn adopt(
     super::init::cluster::keep_config(&repository, &adopted).await?;
     let mut lifted = lift(arguments, config, cluster, directory, &postmaster, info.major)?;
     client.reload().await?;
-    let restarted = arguments.restart;
-    if restarted {
-        restart(cluster, directory, info.major).await?;
+    let restarted = programs.is_some();
+    if let Some(programs) = programs {
+        restart(programs, directory).await?;
         lifted.iter_mut().for_each(|item| item.when = "now");
     }
     let client = reconnect(cluster, directory, restarted, client).await?;
@@ -334,15 +342,19 @@ fn lift(
     Ok(lifted)
 }
 
-async fn restart(
+/// The programs that the adopted cluster is restarted with.
+async fn programs(
+    arguments: &Arguments,
     cluster: &ClusterConfig,
-    directory: &Path,
     major: MajorVersion,
-) -> anyhow::Result<()> {
-    let programs = match &cluster.bin_directory {
-        Some(bin) => Programs::at(bin).await?,
-        None => Programs::find(major, &[]).await?,
-    };
+) -> anyhow::Result<Programs> {
+    match arguments.bin_directory.as_ref().or(cluster.bin_directory.as_ref()) {
+        Some(bin) => Ok(Programs::at(bin).await?),
+        None => Ok(Programs::find(major, &[]).await?),
+    }
+}
+
+async fn restart(programs: Programs, directory: &Path) -> anyhow::Result<()> {
     let server = LocalServer::new(programs, directory, &directory.with_extension("log"))?;
     server.stop(StopMode::Fast, RESTART_QUIET_MAX).await?;
     server.start(&[], RESTART_QUIET_MAX).await?;

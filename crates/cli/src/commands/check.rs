@@ -126,6 +126,10 @@ fn print(context: &Context<'_>, findings: &[Finding]) -> u8 {
     context.printer.result(&findings, &list.to_string());
     let problems = findings.iter().filter(|finding| finding.weight == Weight::Problem).count();
     let warnings = findings.iter().filter(|finding| finding.weight == Weight::Warning).count();
-    context.printer.note(&format!("{problems} problems, {warnings} warnings"));
+    context.printer.note(&format!(
+        "{}, {}",
+        crate::output::count(problems, "problem"),
+        crate::output::count(warnings, "warning")
+    ));
     if problems > 0 { 3 } else { 0 }
 }

@@ -237,10 +237,10 @@ fn print(context: &Context<'_>, outcome: &Outcome) {
             text.push_str(&format!("\n   and {} more relations", suspect.damage.len() - 8));
         }
         text.push_str(&format!(
-            "\n   recover with --before {}; the last good commit is of {}; {} later transactions are lost",
+            "\n   recover with --before {}; the last good commit is of {}; {} lost",
             suspect.recover_before,
             suspect.last_good_commit.as_deref().unwrap_or("before this WAL"),
-            suspect.transactions_lost
+            crate::output::count(suspect.transactions_lost, "later transaction")
         ));
     }
     for hole in &outcome.holes {

@@ -5,6 +5,7 @@ use serde::Serialize;
 use stdx::ByteCount;
 
 use super::Context;
+use crate::output::count;
 use crate::progress::Progress;
 use crate::wiring::{Purpose, block_on, open_set};
 
@@ -71,15 +72,14 @@ fn print(context: &Context<'_>, cluster: &str, deep: bool, verified: Verificatio
         findings: findings.collect(),
     };
     let mut text = format!(
-        "{} backups, {} packs, {} WAL files{}: {}",
-        outcome.backups,
-        outcome.packs,
-        outcome.wal_files,
+        "{}, {}, {}{}: {}",
+        count(outcome.backups, "backup"),
+        count(outcome.packs, "pack"),
+        count(outcome.wal_files, "WAL file"),
         if deep { format!(", {} read", ByteCount::new(outcome.bytes)) } else { String::new() },
         match found {
             0 => "all sound".to_owned(),
-            1 => "1 finding".to_owned(),
-            more => format!("{more} findings"),
+            some => count(some, "finding"),
         }
     );
     for finding in &outcome.findings {

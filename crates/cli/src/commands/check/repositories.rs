@@ -12,6 +12,9 @@ pub(super) async fn check(
     read_only: bool,
     findings: &mut Findings,
 ) {
+    if let Err(error) = alike(config, cluster, findings).await {
+        findings.failed("repositories", &error);
+    }
     for name in &cluster.repositories {
         let Some(table) = config.repositories.get(name) else { continue };
         let subject = format!("repository {name}");
@@ -64,6 +67,36 @@ async fn one(
             "the recovery kit was never proved",
             format!("rollforward key prove --repository {} with the recovery code", table.url),
         );
+    }
+    Ok(())
+}
+
+/// Every member must know every lineage: each of them may be the only one left.
+async fn alike(
+    config: &Config,
+    cluster: &ClusterConfig,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    let mut stores = Vec::new();
+    for name in &cluster.repositories {
+        if let Some(table) = config.repositories.get(name) {
+            stores.push((name, wiring::open_store(table, false)?));
+        }
+    }
+    for (from, source) in &stores {
+        for (to, store) in stores.iter().filter(|(to, _)| to != from) {
+            let missing = repository::records::missing(source, store).await?;
+            if let Some(first) = missing.first() {
+                findings.problem(
+                    &format!("repository {to}"),
+                    format!(
+                        "{} records of '{from}' are missing, the first is '{first}'",
+                        missing.len()
+                    ),
+                    "rollforward init copies them",
+                );
+            }
+        }
     }
     Ok(())
 }

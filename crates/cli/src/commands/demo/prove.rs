@@ -43,7 +43,7 @@ pub(super) async fn prove(
         rows.push((table.to_owned(), count.parse::<u64>()?));
     }
     if rows != damage.rows {
-        return Err(failed(format!("rows: expected {:?}, seen {rows:?}", damage.rows)));
+        return Err(failed(&format!("rows: expected {:?}, seen {rows:?}", damage.rows)));
     }
     let sql = "SELECT max(placed_at)::text, to_char(max(placed_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM orders";
     let answer = client.query_text(sql, QUIET_MAX).await?;
@@ -51,14 +51,14 @@ pub(super) async fn prove(
     let newest_order = values.first().cloned().flatten().unwrap_or_default();
     let newest: Timestamp = values.get(1).cloned().flatten().unwrap_or_default().parse()?;
     if newest_order != damage.newest_order || newest >= damaged_at {
-        return Err(failed(format!(
+        return Err(failed(&format!(
             "newest order: expected {}, before {damaged_at}; seen {newest_order}",
             damage.newest_order
         )));
     }
     let amcheck = client.amcheck("shop", AMCHECK_DEADLINE).await?;
     if let Some(finding) = amcheck.findings.first() {
-        return Err(failed(format!("amcheck: {finding:?}")));
+        return Err(failed(&format!("amcheck: {finding:?}")));
     }
     stage.printer.note(&format!(
         "  {} orders, newest {newest_order}; {pages} pages and {} indexes are sound",
@@ -75,7 +75,7 @@ pub(super) async fn prove(
     })
 }
 
-fn failed(what: String) -> anyhow::Error {
+fn failed(what: &str) -> anyhow::Error {
     Error::Failed {
         what: format!("the restored cluster is not what was there: {what}"),
         hint: "nothing was switched; repeat with --keep and look at it".into(),

@@ -55,7 +55,9 @@ pub(super) async fn ensure(
         }
         None => lineage::register(&repository, &cluster.name, server.system_id, now).await?,
     };
-    if !token.exists() {
+    if arguments.take_over {
+        take_over(config, cluster, &repository, &lineage, &server, now).await?;
+    } else if !token.exists() {
         register_writer(config, cluster, &repository, &lineage, &server, now).await?;
     }
     keep_config(&repository, config).await?;
@@ -87,7 +89,7 @@ async fn register_writer(
                 "cluster '{}' is written by host '{}', directory '{}'; this host has no token for it",
                 cluster.name, writer.host, writer.data_directory
             ),
-            hint: "a restored cluster becomes production with `rollforward adopt`; another cluster needs another name".into(),
+            hint: "a restored cluster becomes production with `rollforward adopt`; if this is the same production after a lost token, a new host name or a moved directory: `rollforward init --take-over`".into(),
         }
         .into());
     }
@@ -103,6 +105,42 @@ async fn register_writer(
     };
     lineage::advance(repository, lineage.id, &state).await?;
     Ok(())
+}
+
+/// The same production under another host name, directory or token. A copy of it must not get here:
+/// it has to be the running primary, on the lineage's current timeline.
+async fn take_over(
+    config: &Config,
+    cluster: &ClusterConfig,
+    repository: &Repository,
+    lineage: &lineage::Lineage,
+    server: &ServerInfo,
+    now: Timestamp,
+) -> anyhow::Result<()> {
+    let current = lineage::state(repository, lineage.id).await?;
+    let timeline = current.as_ref().map_or(server.timeline, |state| state.timeline);
+    if server.in_recovery || server.timeline < timeline {
+        return Err(crate::failure::Error::Refused {
+            what: format!(
+                "the server is on timeline {}{}, the lineage is on {timeline}",
+                server.timeline,
+                if server.in_recovery { ", in recovery" } else { "" },
+            ),
+            hint: "only the production itself may take over; a restored cluster is adopted".into(),
+        }
+        .into());
+    }
+    let directory = std::fs::canonicalize(&cluster.data_directory)
+        .unwrap_or_else(|_| cluster.data_directory.clone());
+    let writer = enroll(config, cluster, repository, lineage.id, &directory, now).await?;
+    let state = State {
+        number: current.map_or(1, |state| state.number + 1),
+        timeline: server.timeline,
+        writer,
+        reason: "taken over".into(),
+        since: now,
+    };
+    Ok(lineage::advance(repository, lineage.id, &state).await?)
 }
 
 /// Gives this host a token for a data directory, and registers its digest.

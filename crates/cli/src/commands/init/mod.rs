@@ -59,8 +59,12 @@ pub(crate) struct Arguments {
     /// Set archive_mode, archive_command and wal_level with ALTER SYSTEM
     #[arg(long)]
     enable_archiving: bool,
+    /// This host and directory become the lineage's writer, and the one before is refused from now
+    /// on: after a lost token, a renamed host or a moved directory of the same production
+    #[arg(long)]
+    take_over: bool,
     /// Fetch the configuration kept in this repository onto a bare machine
-    #[arg(long, value_name = "URL", conflicts_with_all = ["repositories", "enable_archiving"])]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["repositories", "enable_archiving", "take_over"])]
     from_repository: Option<String>,
 }
 

@@ -1,6 +1,6 @@
 //! Creating the repositories of a set, and opening each one the way a recovery would.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -65,6 +65,7 @@ pub(super) async fn ensure(
                 let present =
                     secrets::unlock_of(&table.keys, &format!("repository '{}'", table.name))?;
                 unlock::join_member(first, present.as_ref(), store, &new).await?;
+                repository::records::copy(first, store).await?;
             }
             None => fresh.create_member(store, &new).await?,
         }
@@ -74,6 +75,12 @@ pub(super) async fn ensure(
             unlock::open(vec![member], Some(secret)).await.with_context(|| {
                 format!("prove that {} opens the repository", secret.describe())
             })?;
+        }
+    }
+    if let Some((first, _)) = &existing {
+        for (store, _, _) in &stores {
+            repository::records::copy(first, store).await?;
+            repository::records::copy(store, first).await?;
         }
     }
     let mut made = Vec::new();
@@ -133,7 +140,7 @@ fn slots(
     Ok(slots)
 }
 
-fn key_file(context: &Context<'_>, config: &Config, path: &PathBuf) -> anyhow::Result<Unlock> {
+fn key_file(context: &Context<'_>, config: &Config, path: &Path) -> anyhow::Result<Unlock> {
     if !path.exists() {
         let text = KeyFile::random().render();
         if let Some(folder) = path.parent() {

@@ -54,8 +54,8 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
         let member = Member { name: "main".into(), store };
         let repository = unlock::open(vec![member], Some(&unlock)).await?;
         // A key that opens a slot but no object would be found out only in the night.
-        let mut clusters = 0;
-        let mut backups = 0;
+        let mut clusters = 0_usize;
+        let mut backups = 0_usize;
         for meta in repository.list("lineage/").await? {
             let id = meta
                 .key
@@ -79,8 +79,11 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
         };
         note_proof(context, &proved);
         let text = format!(
-            "{} opens '{}': {clusters} lineages and {backups} backups can be read",
-            proved.opened_by, proved.repository
+            "{} opens '{}': {} and {} can be read",
+            proved.opened_by,
+            proved.repository,
+            crate::output::count(clusters, "lineage"),
+            crate::output::count(backups, "backup")
         );
         context.printer.result(&proved, &text);
         Ok(0)

@@ -75,6 +75,13 @@ enum Action {
     Shutdown,
 }
 
+impl Arguments {
+    /// Whether the restored cluster is only looked at: one that does not promote by itself is.
+    fn is_copy(&self) -> bool {
+        self.copy || self.action.is_some_and(|action| action != Action::Promote)
+    }
+}
+
 /// What was restored, and where it stands.
 #[derive(Debug, Serialize)]
 struct Report {
@@ -123,18 +130,6 @@ async fn restore(
     let resolved = repository::target::resolve(repository, &lineage, &request).await?;
     let directory = std::path::absolute(&arguments.to)?;
     let root = root::read(repository, lineage.id, &resolved.backup.label).await?;
-    let reserved = match arguments.copy || arguments.action.is_some_and(|a| a != Action::Promote) {
-        true => None,
-        false => Some(settings::reserve(repository, &lineage, &resolved, &directory).await?),
-    };
-    let ticket = ticket(config, cluster, arguments, &lineage, &resolved, reserved)?;
-    let quarantine = settings::quarantine(arguments, config, cluster, &resolved, &directory)?;
-    context.printer.note(&format!(
-        "restoring backup {} into '{}', then WAL up to {}",
-        resolved.backup.label,
-        directory.display(),
-        resolved.end
-    ));
     let options = restore::Options {
         directory: directory.clone(),
         tablespaces: restore::Remap {
@@ -142,9 +137,22 @@ async fn restore(
             below: arguments.tablespaces.clone(),
         },
         workers: arguments.workers.or(cluster.workers).unwrap_or_else(super::wal::default_threads),
-        quarantine,
+        quarantine: settings::quarantine(arguments, config, cluster, &resolved, &directory)?,
     };
     let progress = Progress::new("restore", context.printer);
+    // What cannot begin must not cost a timeline id.
+    restore::check(repository, &root, &options, &progress).await?;
+    let reserved = match arguments.is_copy() {
+        true => None,
+        false => Some(settings::reserve(repository, &lineage, &resolved, &directory).await?),
+    };
+    let ticket = ticket(config, cluster, arguments, &lineage, &resolved, reserved)?;
+    context.printer.note(&format!(
+        "restoring backup {} into '{}', then WAL up to {}",
+        resolved.backup.label,
+        directory.display(),
+        resolved.end
+    ));
     let restored =
         restore::restore(repository, &root, &options, &progress, &SystemClock::new()).await;
     progress.finish();
@@ -262,17 +270,14 @@ fn print(context: &Context<'_>, arguments: &Arguments, report: &Report) {
         text.push_str(&format!("\nserver runs (process {}): {}", server.pid, server.state));
     }
     context.printer.result(report, &text);
-    let next = match (&report.server, arguments.copy) {
+    let psql = format!("psql -h {} -p {}", report.socket_directory.display(), report.port);
+    let next = match (&report.server, arguments.is_copy()) {
         (None, _) => {
-            format!("pg_ctl -D {} start, or repeat with --start", report.directory.display())
+            format!("pg_ctl -D {} start; it recovers by itself", report.directory.display())
         }
-        (Some(_), true) => {
-            format!("psql -h {} -p {}", report.socket_directory.display(), report.port)
-        }
+        (Some(_), true) => psql,
         (Some(_), false) => format!(
-            "look at it: psql -h {} -p {}; then rollforward adopt {} --at {}",
-            report.socket_directory.display(),
-            report.port,
+            "look at it: {psql}; then rollforward adopt {} --at {}",
             report.cluster,
             report.directory.display()
         ),

@@ -82,7 +82,7 @@ pub(super) fn quarantine(
     directory: &Path,
 ) -> anyhow::Result<Quarantine> {
     let action = arguments.action.unwrap_or(Action::Promote);
-    let destiny = if arguments.copy || action != Action::Promote {
+    let destiny = if arguments.is_copy() {
         Destiny::Copy
     } else {
         Destiny::Production { hold_command: wiring::archive_command(config, &cluster.name, true)? }

@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use archive::get::{GetRequest, get};
@@ -19,8 +20,14 @@ use repository::lineage::{self, Lineage};
 use super::super::Context;
 use super::ticket::{Facts, Ticket};
 use crate::config::Config;
+use crate::failure::Error;
 use crate::output::Printer;
 use crate::wiring::{Purpose, block_on, open_set};
+
+/// How often a standby's command asks before it says "not yet", and how long it waits between.
+/// PostgreSQL itself asks again after five seconds (`wal_retrieve_retry_interval`).
+const STANDBY_ATTEMPTS_MAX: u32 = 3;
+const STANDBY_DELAY: Duration = Duration::from_millis(500);
 
 /// Arguments of `wal get`.
 #[derive(Clone, Debug, clap::Args)]
@@ -107,16 +114,21 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
         keep_filling(&ticket_path, &facts, &arguments.name, &destination, false);
         return Ok(0);
     }
-    let config = Config::load(Some(&ticket.config))?;
-    let cluster = config.cluster(Some(&ticket.cluster))?;
+    let standby = is_standby(&destination);
     let verdict = block_on(async {
-        let only = ticket.repository.as_deref();
-        let repository = open_set(&config, cluster, only, Purpose::Write, context.printer).await?;
-        let id = ticket.lineage.parse().context("the lineage of the restore ticket")?;
-        let lineage = lineage::read(&repository, id).await?;
-        let standby = is_standby(&destination);
-        let request = request(arguments, &destination, &lineage, &ticket, &facts, standby);
-        Ok(get(&repository, &request).await)
+        let fetch = async || {
+            let config = Config::load(Some(&ticket.config))?;
+            let cluster = config.cluster(Some(&ticket.cluster))?;
+            let only = ticket.repository.as_deref();
+            let repository =
+                open_set(&config, cluster, only, Purpose::Read, context.printer).await?;
+            let id = ticket.lineage.parse().context("the lineage of the restore ticket")?;
+            let lineage = lineage::read(&repository, id).await?;
+            let request = request(arguments, &destination, &lineage, &ticket, &facts, standby);
+            let verdict = get(&repository, &request).await;
+            proved(verdict, &repository, only.map_or(cluster.repositories.len(), |_| 1))
+        };
+        patiently(standby, fetch).await
     })?;
     if matches!(verdict, Verdict::Delivered) {
         keep_filling(&ticket_path, &facts, &arguments.name, &destination, true);
@@ -152,23 +164,68 @@ fn without_ticket(
 ) -> anyhow::Result<u8> {
     let config = context.config()?;
     let cluster = config.cluster(arguments.cluster.as_deref())?;
+    let standby = is_standby(destination);
     let verdict = block_on(async {
-        let repository = open_set(&config, cluster, None, Purpose::Write, context.printer).await?;
-        let lineage = lineage::of_cluster(&repository, &cluster.name).await?;
-        let size = segment_size(&repository, &lineage).await?;
-        let request = GetRequest {
-            name: &arguments.name,
-            destination,
-            lineage: &lineage,
-            route: &Route::new(Vec::new(), size),
-            end: None,
-            reserved: None,
-            standby: is_standby(destination),
-            allow_partial: false,
+        let fetch = async || {
+            let repository =
+                open_set(&config, cluster, None, Purpose::Read, context.printer).await?;
+            let lineage = lineage::of_cluster(&repository, &cluster.name).await?;
+            let size = segment_size(&repository, &lineage).await?;
+            let request = GetRequest {
+                name: &arguments.name,
+                destination,
+                lineage: &lineage,
+                route: &Route::new(Vec::new(), size),
+                end: None,
+                reserved: None,
+                standby,
+                allow_partial: false,
+            };
+            let verdict = get(&repository, &request).await;
+            proved(verdict, &repository, cluster.repositories.len())
         };
-        Ok(get(&repository, &request).await)
+        patiently(standby, fetch).await
     })?;
     finish(verdict)
+}
+
+/// A file may come from any repository that has it; that it is absent must be proved in every one.
+fn proved(
+    verdict: Verdict,
+    repository: &repository::Repository,
+    members: usize,
+) -> anyhow::Result<Verdict> {
+    if matches!(verdict, Verdict::Absent) && repository.members().len() < members {
+        return Err(Error::Failed {
+            what: format!(
+                "absence is not proved: {} of {members} repositories answered",
+                repository.members().len()
+            ),
+            hint: "bring the silent repository back, or restore with --repository NAME".into(),
+        }
+        .into());
+    }
+    Ok(verdict)
+}
+
+/// A standby outlives an outage: it is told "not yet" after a few tries and asks again by itself.
+/// In a recovery that ends, every failure must stop it.
+async fn patiently(
+    standby: bool,
+    fetch: impl AsyncFn() -> anyhow::Result<Verdict>,
+) -> anyhow::Result<Verdict> {
+    let mut attempt = 1;
+    loop {
+        match fetch().await {
+            Err(error) if standby && attempt >= STANDBY_ATTEMPTS_MAX => {
+                tracing::error!("the standby has to wait: {error:#}");
+                return Ok(Verdict::Absent);
+            }
+            Err(_) if standby => attempt += 1,
+            other => return other,
+        }
+        tokio::time::sleep(STANDBY_DELAY).await;
+    }
 }
 
 /// The cluster's segment size, from its newest backup.

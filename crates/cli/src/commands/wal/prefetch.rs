@@ -42,7 +42,7 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
     let spool = Spool::beside(&arguments.folder).context("the spool lies in a folder")?;
     block_on(async {
         let only = ticket.repository.as_deref();
-        let repository = open_set(&config, cluster, only, Purpose::Write, context.printer).await?;
+        let repository = open_set(&config, cluster, only, Purpose::Read, context.printer).await?;
         let id = ticket.lineage.parse().context("the lineage of the restore ticket")?;
         let lineage = repository::lineage::read(&repository, id).await?;
         let request = FillRequest {
