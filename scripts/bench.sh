@@ -47,8 +47,9 @@ bytes_of() { # SIZE
 }
 
 check_room() { # FOLDER
-  local need free
-  need=$(($(bytes_of "$SIZE") * ROOM_FACTOR))
+  local bytes need free
+  bytes=$(bytes_of "$SIZE")
+  need=$((bytes * ROOM_FACTOR))
   free=$(($(df --output=avail -B1 "$1" | tail -n 1)))
   [ "$free" -ge "$need" ] \
     || fail "'$1' has $((free >> 20)) MB free, a run with SIZE=$SIZE needs $((need >> 20)) MB" \
