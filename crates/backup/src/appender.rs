@@ -186,7 +186,7 @@ impl<'a> Appender<'a> {
         };
         self.statistics.frames += 1;
         self.statistics.bytes_read += u64::from(frame.sealed.raw_len);
-        Ok(pack.append(&frame.sealed, frame.page_digests).await?)
+        Ok(pack.append_owned(frame.sealed, frame.page_digests).await?)
     }
 
     fn part(&mut self, pack: PackId, frames: &[FrameAt], part: &Part) {

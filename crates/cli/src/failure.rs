@@ -77,7 +77,9 @@ pub(crate) fn diagnostic(error: &anyhow::Error) -> Option<&dyn Diagnostic> {
         let mut found: Option<&dyn Diagnostic> = None;
         macro_rules! any_of {
             ($($type:ty),*) => {
-                $(if let Some(error) = cause.downcast_ref::<$type>() { found = found.or(Some(error)); })*
+                $(if let Some(error) = cause.downcast_ref::<$type>() {
+                    found = found.or(Some(error));
+                })*
             };
         }
         any_of!(

@@ -319,7 +319,10 @@ mod tests {
         }
 
         #[test]
-        fn the_path_never_runs_backwards(lsns in proptest::collection::vec(0u64..50, 0..6), at in 0u64..50) {
+        fn the_path_never_runs_backwards(
+            lsns in proptest::collection::vec(0u64..50, 0..6),
+            at in 0u64..50,
+        ) {
             let entries = (1..).zip(&lsns).map(|(id, lsn)| HistoryEntry {
                 timeline: TLI(id), switch_point: Lsn::new(*lsn), reason: String::new(),
             }).collect();

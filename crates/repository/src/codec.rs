@@ -1,6 +1,7 @@
 //! Compression of one frame.
 
 use std::cell::RefCell;
+use std::io::Cursor;
 
 /// How a frame's bytes are compressed before they are sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -121,14 +122,17 @@ impl Compression {
 /// Appends one zstd frame; `false` leaves `output` in any state behind its old length.
 fn compress_zstd(level: i32, input: &[u8], output: &mut Vec<u8>) -> bool {
     let start = output.len();
-    let room = zstd::zstd_safe::compress_bound(input.len());
-    output.resize(start + room, 0);
+    output.reserve(zstd::zstd_safe::compress_bound(input.len()));
     let written = COMPRESSOR.with_borrow_mut(|slot| {
         if slot.as_ref().is_none_or(|(ready, _)| *ready != level) {
             *slot = zstd::bulk::Compressor::new(level).ok().map(|fresh| (level, fresh));
         }
         let (_, compressor) = slot.as_mut()?;
-        compressor.compress_to_buffer(input, output.get_mut(start..)?).ok()
+        // Behind what is there, into room that is not cleared first: clearing costs as much as
+        // checking the pages.
+        let mut behind = Cursor::new(&mut *output);
+        behind.set_position(start as u64);
+        compressor.compress_to_buffer(input, &mut behind).ok()
     });
     match written {
         Some(len) => {

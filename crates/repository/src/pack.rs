@@ -92,6 +92,24 @@ impl PackWriter {
         Ok(at)
     }
 
+    /// Like [`append`](Self::append), without copying the frame's bytes: stores gather them.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub async fn append_owned(
+        &mut self,
+        frame: SealedFrame,
+        page_digests: Vec<u8>,
+    ) -> Result<FrameAt, Error> {
+        let at = self.object.push(&frame, page_digests);
+        if !self.part.is_empty() {
+            let part = self.part.split().freeze();
+            self.uploads.write(&part).await?;
+        }
+        self.uploads.write(&Bytes::from(frame.bytes)).await?;
+        Ok(at)
+    }
+
     /// Writes the index and makes the pack appear, complete and durable, in every member.
     ///
     /// # Errors

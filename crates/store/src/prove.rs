@@ -68,8 +68,8 @@ impl Diagnostic for ProofError {
 /// `ids` gives the names and the writers: random ids in production, a sequence in simulation.
 ///
 /// # Errors
-/// [`ProofError::NotHonoured`] when the store broke the promise; [`ProofError::Store`] when it could
-/// not be asked.
+/// [`ProofError::NotHonoured`] when the store broke the promise; [`ProofError::Store`] when it
+/// could not be asked.
 pub async fn prove_put_if_absent(
     store: &Arc<dyn Store>,
     ids: &(dyn Fn() -> Id + Send + Sync),

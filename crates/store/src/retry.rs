@@ -1,9 +1,9 @@
 //! Repeats what may succeed the next time.
 //!
-//! Only [`Error::Unavailable`] is repeated: after full-jitter exponential back-off, a bounded number
-//! of times and never beyond a total duration. An unavailable put-if-absent may have taken effect; the
-//! repeat then finds the object and the caller is told `Exists`, which it has to resolve by reading
-//! back. `New` is only said when a put that was answered said so.
+//! Only [`Error::Unavailable`] is repeated: after full-jitter exponential back-off, a bounded
+//! number of times and never beyond a total duration. An unavailable put-if-absent may have taken
+//! effect; the repeat then finds the object and the caller is told `Exists`, which it has to
+//! resolve by reading back. `New` is only said when a put that was answered said so.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -30,7 +30,8 @@ pub struct RetryPolicy {
 
 impl Default for RetryPolicy {
     /// Six attempts within two minutes: a store that restarts is ridden out (the pauses add up to
-    /// about six seconds on average), and an archive command still returns while its answer matters.
+    /// about six seconds on average), and an archive command still returns while its answer
+    /// matters.
     fn default() -> Self {
         Self {
             attempts_max: 6,
@@ -80,8 +81,8 @@ impl RetryPolicy {
     }
 }
 
-/// A store whose calls are repeated while it is unavailable. An upload's writes and finish cannot be
-/// repeated from outside (their bytes are gone): a store with parts repeats each part itself.
+/// A store whose calls are repeated while it is unavailable. An upload's writes and finish cannot
+/// be repeated from outside (their bytes are gone): a store with parts repeats each part itself.
 #[derive(Clone, Debug)]
 pub struct Retry {
     inner: Arc<dyn Store>,

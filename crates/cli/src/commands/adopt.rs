@@ -102,23 +102,7 @@ async fn adopt(
 ) -> anyhow::Result<Report> {
     let repository = open_set(config, cluster, None, Purpose::Write, context.printer).await?;
     let lineage = lineage::of_cluster(&repository, &cluster.name).await?;
-    let ticket =
-        Ticket::read(&directory.join(TICKET_FILE)).map_err(|_| restore::Error::NotQuarantined {
-            path: directory.into(),
-            reason: format!("expected '{TICKET_FILE}' in it"),
-        })?;
-    if ticket.lineage != lineage.id.to_string() {
-        return Err(refused(
-            format!(
-                "'{}' was restored from lineage {}, cluster '{}' is {}",
-                directory.display(),
-                ticket.lineage,
-                cluster.name,
-                lineage.id
-            ),
-            "name the cluster it was restored from",
-        ));
-    }
+    let ticket = read_ticket(cluster, &lineage, directory)?;
     let (postmaster, client) = restored_server(cluster, directory).await?;
     let info = client.server().await?;
     if info.in_recovery {
@@ -163,6 +147,32 @@ async fn adopt(
         archived,
         restarted,
     })
+}
+
+/// The ticket of the restore, which must be one of this cluster's lineage.
+fn read_ticket(
+    cluster: &ClusterConfig,
+    lineage: &Lineage,
+    directory: &Path,
+) -> anyhow::Result<Ticket> {
+    let ticket =
+        Ticket::read(&directory.join(TICKET_FILE)).map_err(|_| restore::Error::NotQuarantined {
+            path: directory.into(),
+            reason: format!("expected '{TICKET_FILE}' in it"),
+        })?;
+    if ticket.lineage != lineage.id.to_string() {
+        return Err(refused(
+            format!(
+                "'{}' was restored from lineage {}, cluster '{}' is {}",
+                directory.display(),
+                ticket.lineage,
+                cluster.name,
+                lineage.id
+            ),
+            "name the cluster it was restored from",
+        ));
+    }
+    Ok(ticket)
 }
 
 fn refused(what: String, hint: &str) -> anyhow::Error {

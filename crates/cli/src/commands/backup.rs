@@ -81,8 +81,7 @@ async fn stop_signal() -> std::io::Result<()> {
 fn print(context: &Context<'_>, cluster: &str, report: &backup::Report) -> u8 {
     let statistics = &report.statistics;
     let seconds = statistics.copying.as_secs_f64();
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
-    // a rate for people
+    #[allow(clippy::cast_possible_truncation)] // a rate for people
     let rate = (statistics.bytes_read as f64 / seconds.max(0.001)) as u64;
     let outcome = Outcome {
         cluster: cluster.into(),

@@ -225,8 +225,8 @@ impl RecoverySettings {
     /// Adds what makes the server recover that way. The signal file is the caller's to write.
     ///
     /// # Errors
-    /// As [`RecoverySettings::add`], and [`RecoveryError::Target`] when PostgreSQL cannot be told such
-    /// a target.
+    /// As [`RecoverySettings::add`], and [`RecoveryError::Target`] when PostgreSQL cannot be told
+    /// such a target.
     pub fn add_recovery(&mut self, recovery: &ArchiveRecovery) -> Result<(), RecoveryError> {
         self.add("restore_command", &recovery.restore_command)?;
         match recovery.timeline {

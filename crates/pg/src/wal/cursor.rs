@@ -3,7 +3,8 @@
 use super::record::RelFileLocator;
 use crate::{Lsn, Oid, Xid};
 
-/// What is left to read. Each method returns `None` and consumes nothing when too few bytes are left.
+/// What is left to read. Each method returns `None` and consumes nothing when too few bytes are
+/// left.
 #[derive(Clone, Copy)]
 pub(super) struct Cursor<'a> {
     rest: &'a [u8],

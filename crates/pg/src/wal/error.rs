@@ -118,7 +118,8 @@ pub enum EndReason {
         /// Version of this page.
         seen: MajorVersion,
     },
-    /// The page lies on a timeline that is not on the path expected, or earlier than the page before.
+    /// The page lies on a timeline that is not on the path expected, or earlier than the page
+    /// before.
     #[error("expected a page of timeline {expected}, seen timeline {seen}")]
     Timeline {
         /// The timelines allowed, or the one of the page before.

@@ -1,9 +1,9 @@
 //! The write-ahead log: pages, records, and what the records say.
 //!
-//! [`SegmentHeader`] tells which cluster a segment file belongs to. [`RecordReader`] turns the bytes
-//! of consecutive segments into verified [`Record`]s with all their block references. The modules
-//! under [`rmgr`] read what a record of one resource manager means, and [`Activity`] adds that up
-//! per transaction.
+//! [`SegmentHeader`] tells which cluster a segment file belongs to. [`RecordReader`] turns the
+//! bytes of consecutive segments into verified [`Record`]s with all their block references. The
+//! modules under [`rmgr`] read what a record of one resource manager means, and [`Activity`] adds
+//! that up per transaction.
 //!
 //! Refuses to know: where the bytes come from, and the names behind relation file numbers.
 //!

@@ -33,8 +33,8 @@ impl TimestampTz {
         Self(seconds.saturating_sub(EPOCH_OFFSET_S).saturating_mul(MICROS_PER_S))
     }
 
-    /// The last microsecond at or before `time`. With it, "commit time > target" has the same answer
-    /// as with the unrounded target, because commit times are whole microseconds.
+    /// The last microsecond at or before `time`. With it, "commit time > target" has the same
+    /// answer as with the unrounded target, because commit times are whole microseconds.
     #[must_use]
     pub fn from_timestamp_floor(time: Timestamp) -> Self {
         let micros =
@@ -42,8 +42,8 @@ impl TimestampTz {
         Self(i64::try_from(micros).unwrap_or(i64::MAX))
     }
 
-    /// The same point as a [`Timestamp`]; `None` outside the years -9999 to 9999, which only damaged
-    /// or `infinity` values are.
+    /// The same point as a [`Timestamp`]; `None` outside the years -9999 to 9999, which only
+    /// damaged or `infinity` values are.
     #[must_use]
     pub fn to_timestamp(self) -> Option<Timestamp> {
         let epoch = Timestamp::from_second(EPOCH_OFFSET_S).ok()?;

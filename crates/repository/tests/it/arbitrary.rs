@@ -125,8 +125,12 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn any_structure_in_the_place_of_any_record(frame in structure(), at in any::<prop::sample::Index>()) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    fn any_structure_in_the_place_of_any_record(
+        frame in structure(),
+        at in any::<prop::sample::Index>(),
+    ) {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
             let repository = Repository::new(vec![member("m", &store)], Arc::new(keys()));

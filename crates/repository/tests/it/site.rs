@@ -275,7 +275,8 @@ impl Site {
             let mut content = fs::read(self.archive.join(name)).unwrap();
             reader.feed(&content);
             while let Some(record) = reader.next_record().unwrap() {
-                if !matches!(Xact::decode(&record), Ok(Xact::Commit(ended)) if ended.xid == done.xid.xid())
+                let wanted = done.xid.xid();
+                if !matches!(Xact::decode(&record), Ok(Xact::Commit(ended)) if ended.xid == wanted)
                 {
                     continue;
                 }

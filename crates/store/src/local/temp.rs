@@ -136,7 +136,8 @@ pub(super) fn write_parts(mut file: &File, parts: &[Bytes]) -> Result<(), Fault>
 }
 
 /// Removes temporary files whose last write is at least `age` ago, by the clock of the file system
-/// that holds them (another host's, with NFS): its *now* is the time of a file made for the purpose.
+/// that holds them (another host's, with NFS): its *now* is the time of a file made for the
+/// purpose.
 pub(super) fn sweep(root: &Folder, age: Duration) -> Result<usize, Fault> {
     let folder = match root.child(DIR) {
         Err(Fault::NotFound) => return Ok(0),

@@ -85,6 +85,13 @@ impl Report {
             ),
         );
         line("RTO", format!("{:.1} s from noticed to served again", self.rto_seconds));
+        self.proof_text(&mut line);
+        self.phases_text(&mut out);
+        out
+    }
+
+    fn proof_text(&self, line: &mut dyn FnMut(&str, String)) {
+        let recovery = &self.recovery;
         let rows: Vec<String> =
             recovery.proof.rows.iter().map(|(table, rows)| format!("{rows} {table}")).collect();
         line(
@@ -117,11 +124,13 @@ impl Report {
             ),
         );
         line("PostgreSQL", self.postgresql.clone());
+    }
+
+    fn phases_text(&self, out: &mut String) {
         out.push_str("\n| phase | seconds |\n|---|---:|\n");
         for phase in &self.phases {
             let _ = writeln!(out, "| {} | {:.1} |", phase.name, phase.seconds);
         }
-        out
     }
 
     /// Leaves it in the demo's folder.

@@ -208,8 +208,7 @@ fn report(
         Stop::EndOfWal => format!("at the end of the WAL, {}", resolved.end),
     };
     let seconds = restored.duration.as_secs_f64();
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
-    // a rate for people
+    #[allow(clippy::cast_possible_truncation)] // a rate for people
     let rate = (restored.size.get() as f64 / seconds.max(0.001)) as u64;
     let prepared = resolved.prepared.as_deref().unwrap_or_default();
     Report {

@@ -7,8 +7,8 @@
 //!
 //! # What the log can and cannot tell
 //!
-//! The log names relation *files*, not tables, and `DROP`, `TRUNCATE` and rewrites all show as files
-//! deleted by the commit. [`FileChange`] separates them by what else the transaction did:
+//! The log names relation *files*, not tables, and `DROP`, `TRUNCATE` and rewrites all show as
+//! files deleted by the commit. [`FileChange`] separates them by what else the transaction did:
 //!
 //! - files deleted and none created: tables, indexes or materialized views were dropped;
 //! - a file created and left empty: `TRUNCATE` (of a permanent or, by its init fork, an unlogged
@@ -23,8 +23,8 @@
 //! never taken for a mere `REINDEX`. Whether a compressed page image is a table's cannot be seen:
 //! with `wal_compression`, a drop together with a new index can show as a file replaced. Only
 //! `TRUNCATE` of a table that is decoded logically (`wal_level` `logical`) leaves a record of its
-//! own, with table OIDs: [`Transaction::truncates`]. `TRUNCATE` of a table that the same transaction
-//! created or truncated before deletes nothing that was committed and is not shown.
+//! own, with table OIDs: [`Transaction::truncates`]. `TRUNCATE` of a table that the same
+//! transaction created or truncated before deletes nothing that was committed and is not shown.
 //!
 //! With `wal_level` `minimal`, rows loaded into new files are not in the log.
 //!

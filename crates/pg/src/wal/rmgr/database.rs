@@ -35,7 +35,8 @@ impl<'a> Database<'a> {
     /// Decodes a record.
     ///
     /// # Errors
-    /// [`MalformedRecord`] for a record of another resource manager, of an unknown kind, or cut off.
+    /// [`MalformedRecord`] for a record of another resource manager, of an unknown kind, or cut
+    /// off.
     pub fn decode(record: &Record<'a>) -> Result<Self, MalformedRecord> {
         if record.rmgr != ResourceManager::DATABASE {
             return Err(malformed(record, "not a record of databases"));

@@ -68,7 +68,8 @@ impl<'a> Standby<'a> {
     /// Decodes a record.
     ///
     /// # Errors
-    /// [`MalformedRecord`] for a record of another resource manager, of an unknown kind, or cut off.
+    /// [`MalformedRecord`] for a record of another resource manager, of an unknown kind, or cut
+    /// off.
     pub fn decode(record: &Record<'a>) -> Result<Self, MalformedRecord> {
         if record.rmgr != ResourceManager::STANDBY {
             return Err(malformed(record, "not a record for standbys"));

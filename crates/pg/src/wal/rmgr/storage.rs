@@ -38,7 +38,8 @@ impl Storage {
     /// Decodes a record.
     ///
     /// # Errors
-    /// [`MalformedRecord`] for a record of another resource manager, of an unknown kind, or cut off.
+    /// [`MalformedRecord`] for a record of another resource manager, of an unknown kind, or cut
+    /// off.
     pub fn decode(record: &Record<'_>) -> Result<Self, MalformedRecord> {
         if record.rmgr != ResourceManager::STORAGE {
             return Err(malformed(record, "not a record of relation files"));

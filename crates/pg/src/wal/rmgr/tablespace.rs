@@ -30,7 +30,8 @@ impl<'a> Tablespace<'a> {
     /// Decodes a record.
     ///
     /// # Errors
-    /// [`MalformedRecord`] for a record of another resource manager, of an unknown kind, or cut off.
+    /// [`MalformedRecord`] for a record of another resource manager, of an unknown kind, or cut
+    /// off.
     pub fn decode(record: &Record<'a>) -> Result<Self, MalformedRecord> {
         if record.rmgr != ResourceManager::TABLESPACE {
             return Err(malformed(record, "not a record of tablespaces"));

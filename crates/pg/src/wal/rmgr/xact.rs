@@ -98,7 +98,8 @@ impl<'a> Xact<'a> {
     /// Decodes a record.
     ///
     /// # Errors
-    /// [`MalformedRecord`] for a record of another resource manager, of an unknown kind, or cut off.
+    /// [`MalformedRecord`] for a record of another resource manager, of an unknown kind, or cut
+    /// off.
     pub fn decode(record: &Record<'a>) -> Result<Self, MalformedRecord> {
         if record.rmgr != ResourceManager::TRANSACTION {
             return Err(malformed(record, "not a record of a transaction's end"));

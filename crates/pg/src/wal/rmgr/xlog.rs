@@ -122,7 +122,8 @@ impl<'a> Xlog<'a> {
     /// Decodes a record.
     ///
     /// # Errors
-    /// [`MalformedRecord`] for a record of another resource manager, of an unknown kind, or cut off.
+    /// [`MalformedRecord`] for a record of another resource manager, of an unknown kind, or cut
+    /// off.
     pub fn decode(record: &Record<'a>) -> Result<Self, MalformedRecord> {
         if record.rmgr != ResourceManager::XLOG {
             return Err(malformed(record, "not a record of the log itself"));

@@ -48,7 +48,8 @@ impl Seen {
     }
 
     /// Reads a line of `pg_waldump`: `rmgr: Heap   len (rec/tot):  54/  54, tx:  735, lsn:
-    /// 0/01512C10, prev 0/01512BD8, desc: INSERT off 1 flags 0x08, blkref #0: rel 1663/5/16384 blk 0`.
+    /// 0/01512C10, prev 0/01512BD8, desc: INSERT off 1 flags 0x08, blkref #0: rel 1663/5/16384 blk
+    /// 0`.
     fn by_waldump(line: &str) -> Self {
         let between = |before: &str, after: &str| {
             let rest = line.split_once(before).unwrap_or_else(|| panic!("{before} in {line}")).1;
