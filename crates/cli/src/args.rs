@@ -1,10 +1,13 @@
 //! The command line as clap sees it. Each command's own arguments stand beside its code.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands;
+use crate::output::Printer;
+use crate::{commands, failure};
 
 /// Protects PostgreSQL, finds the last good moment, restores it there and proves it.
 #[derive(Debug, Parser)]
@@ -70,4 +73,19 @@ pub(crate) enum Command {
     Completions(commands::completions::Arguments),
     /// Print the version
     Version,
+}
+
+/// Answers words that are no command: with what was asked for (help, the version), or with an error
+/// that has a code, like every other one.
+pub(crate) fn refuse(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+    }
+    let is_given = |option: &str| std::env::args_os().any(|word| word == option);
+    let global = Global { config: None, json: is_given("--json"), quiet: false };
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let text = text.split("\n\nFor more information").next().unwrap_or(text).trim_end();
+    failure::report(&failure::Error::Usage(text.into()).into(), &Printer::new(&global))
 }

@@ -135,8 +135,9 @@ fn render(code: Option<&str>, causes: &[String], hints: &[String]) -> String {
     for hint in hints {
         let _ = write!(text, "\nhint: {hint}");
     }
-    if let Some(code) = code {
-        let _ = write!(text, "\nhint: `rollforward explain {code}`");
+    let explain = code.map(|code| format!("`rollforward explain {code}`"));
+    if let Some(explain) = explain.filter(|explain| !hints.contains(explain)) {
+        let _ = write!(text, "\nhint: {explain}");
     }
     text
 }

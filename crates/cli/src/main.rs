@@ -18,6 +18,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    // Keys are in memory, and `wal get` ends by SIGABRT on purpose: no core file of this process.
+    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
     // PostgreSQL reads this command's exit code as the state of the archive: it has rules of its
     // own, also for a wrong argument and a panic, and must be as quick as a rename.
     if let Some(code) = commands::wal::get::run_if_asked() {
@@ -26,10 +29,7 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let arguments = match args::Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
-        }
+        Err(error) => return args::refuse(&error),
     };
     output::start_log(&arguments.global);
     let printer = output::Printer::new(&arguments.global);

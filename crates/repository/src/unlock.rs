@@ -199,7 +199,15 @@ pub async fn open(members: Vec<Member>, unlock: Option<&Unlock>) -> Result<Repos
                     seen: seen.set.to_string(),
                 });
             }
+            // The descriptor is in the clear, so nothing may be believed that weakens the set: a key
+            // that is at hand means that it is encrypted, and all members agree.
+            Some(expected) if expected.encrypted != seen.encrypted => {
+                return Err(downgraded(&member.store, "the other members of the set are encrypted"));
+            }
             Some(_) => {}
+            None if unlock.is_some() && !seen.encrypted => {
+                return Err(downgraded(&member.store, "a key for it is configured"));
+            }
             None => first = Some(seen),
         }
     }
@@ -476,6 +484,11 @@ fn clear_frame(
     let frames = open_object(&keys, kind, bytes).map_err(|error| named(header.set, error))?;
     let frame = frames.into_iter().next();
     Ok((header.set, frame.ok_or_else(|| damaged(store, key, "it holds no frame".into()))?))
+}
+
+/// A descriptor that says "not encrypted" where that cannot be true.
+fn downgraded(store: &Arc<dyn Store>, because: &str) -> Error {
+    damaged(store, &names::descriptor(), format!("it says that nothing is encrypted, but {because}"))
 }
 
 fn damaged(store: &Arc<dyn Store>, key: &Key, reason: String) -> Error {

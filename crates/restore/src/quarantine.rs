@@ -28,7 +28,7 @@ pub const QUARANTINE_FILE: &str = "rollforward.quarantine";
 
 /// Libraries that start work of their own when the server starts: jobs, and replication from or to
 /// others. None of them is needed to replay WAL.
-const LAUNCHER_LIBRARIES: [&str; 8] = [
+const LAUNCHER_LIBRARIES: [&str; 13] = [
     "pg_cron",
     "pg_partman_bgw",
     "pg_squeeze",
@@ -37,6 +37,11 @@ const LAUNCHER_LIBRARIES: [&str; 8] = [
     "spock",
     "bdr",
     "pg_timetable",
+    "pg_net",
+    "pg_dbms_job",
+    "pg_failover_slots",
+    "pgautofailover",
+    "citus",
 ];
 
 /// The last major with the setting `stats_temp_directory`.
@@ -138,6 +143,8 @@ impl Quarantine {
             ("listen_addresses", "127.0.0.1".into()),
             ("port", self.port.to_string()),
             ("unix_socket_directories", self.socket_directory.display().to_string()),
+            // The data directory may be open to the group, and the socket trusts whoever gets in.
+            ("unix_socket_permissions", "0700".into()),
             // A relative path would be looked for where the server happens to be started.
             ("hba_file", directory.join(HBA_FILE).display().to_string()),
             ("ssl", "off".into()),
@@ -156,6 +163,10 @@ impl Quarantine {
             // The original may have taken all huge pages there are.
             ("huge_pages", "try".into()),
         ];
+        // Its tables need the library; its jobs would reach other systems.
+        if source.get("shared_preload_libraries").is_some_and(|all| all.contains("timescaledb")) {
+            settings.push(("timescaledb.max_background_workers", "0".into()));
+        }
         if major.get() <= STATS_FOLDER_LAST {
             // Debian's lies in /run, where the original's is.
             settings.push(("stats_temp_directory", "pg_stat_tmp".into()));

@@ -112,6 +112,7 @@ async fn adopt(
         ));
     }
     check_timeline(&ticket, info.timeline)?;
+    check_reservation(&repository, &lineage, &ticket, info.timeline).await?;
     // What could fail later without need is looked for before anything changes.
     let programs = match arguments.restart {
         true => Some(programs(arguments, cluster, info.major).await?),
@@ -216,6 +217,30 @@ fn check_timeline(ticket: &Ticket, timeline: TimelineId) -> anyhow::Result<()> {
     }
 }
 
+/// The reservation must be this restore's in every repository: with a member left out, a second
+/// restore may have taken the same id in the other one.
+async fn check_reservation(
+    repository: &Repository,
+    lineage: &Lineage,
+    ticket: &Ticket,
+    timeline: TimelineId,
+) -> anyhow::Result<()> {
+    for member in repository.members() {
+        let Some(alone) = repository.only(&member.name) else { continue };
+        let taken = lineage::reservation(&alone, lineage.id, timeline).await?;
+        if let Some(other) = taken.filter(|taken| taken.owner.to_string() != ticket.restore) {
+            return Err(refused(
+                format!(
+                    "timeline {timeline} is reserved for another restore, '{}', in repository '{}'",
+                    other.place, member.name
+                ),
+                "restore again with every repository reachable, and adopt that one",
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// The old primary must not take sessions any more: two primaries would write one history.
 async fn check_fenced(
     cluster: &ClusterConfig,
@@ -233,7 +258,28 @@ async fn check_fenced(
             "stop it and keep it from starting again; then repeat",
         ));
     }
-    let Ok(client) = wiring::connect(cluster).await else { return Ok(()) };
+    let here = wiring::host_name();
+    let local = ConnectOptions::parse(&cluster.connection)
+        .is_ok_and(|options| is_local(options.host_and_port().0));
+    if let Some(host) = cluster.host.as_ref().filter(|host| **host != here && local) {
+        return Err(refused(
+            format!(
+                "the old primary ran on host '{host}': from '{here}' it cannot be seen whether it still does"
+            ),
+            "make sure that it is stopped and stays so, then repeat with --old-is-gone",
+        ));
+    }
+    let client = match wiring::connect(cluster).await {
+        Ok(client) => client,
+        // Nobody listens, or nobody is let in: the fence holds.
+        Err(error) if is_fenced(&error) => return Ok(()),
+        Err(error) => {
+            return Err(refused(
+                format!("it is not known whether the old primary still takes sessions: {error:#}"),
+                "stop it and repeat; if its host is gone for good, repeat with --old-is-gone",
+            ));
+        }
+    };
     let info = client.server().await?;
     let itself = std::fs::canonicalize(&info.data_directory).is_ok_and(|seen| seen == directory);
     if info.system_id == lineage.system_id && !info.in_recovery && !itself {
@@ -243,6 +289,18 @@ async fn check_fenced(
         ));
     }
     Ok(())
+}
+
+/// A folder of a socket, or the loopback address.
+fn is_local(host: &str) -> bool {
+    host.starts_with('/') || matches!(host, "" | "localhost" | "127.0.0.1" | "::1")
+}
+
+/// Whether the error proves that the server takes no sessions: there is none, or it refuses logins.
+fn is_fenced(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|cause| cause.downcast_ref::<pgclient::Error>()).any(|error| {
+        matches!(error, pgclient::Error::Connect { .. } | pgclient::Error::Refused { .. })
+    })
 }
 
 /// Registers this directory as the lineage's writer and puts it in force. From here on WAL and
@@ -304,6 +362,7 @@ fn rewrite_config(
     let table = &mut document["cluster"][cluster.name.as_str()];
     table["data_directory"] = toml_edit::value(directory.display().to_string());
     table["connection"] = toml_edit::value(connection);
+    table["host"] = toml_edit::value(wiring::host_name());
     let adopted = Config::parse(&config.path, document.to_string())?;
     stdx::durable::write_atomic(&config.path, adopted.text.as_bytes(), 0o640)
         .with_context(|| format!("write configuration '{}'", config.path.display()))?;
@@ -323,6 +382,8 @@ fn lift(
     let mut kept = vec![
         ("archive_mode", "on".to_owned()),
         ("archive_command", wiring::archive_command(config, &cluster.name, false)?),
+        // Its standbys followed the old timeline: commits would wait for them for ever.
+        ("synchronous_standby_names", String::new()),
     ];
     if arguments.keep_port {
         let folder = postmaster.socket_dir.as_deref().unwrap_or(directory);
@@ -343,7 +404,11 @@ fn lift(
     let restart = |what| Lifted { what, when: "at the next restart" };
     let mut lifted = vec![
         now("WAL is archived instead of held"),
-        now("synchronous standby names and upstream are the configuration's"),
+        now("upstream is the configuration's"),
+        Lifted {
+            what: "synchronous_standby_names stays empty: set it with ALTER SYSTEM",
+            when: "when its standbys follow the new timeline",
+        },
         restart("logical replication workers, preload libraries and TLS are the configuration's"),
     ];
     if !arguments.keep_port {

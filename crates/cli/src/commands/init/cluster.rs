@@ -57,7 +57,7 @@ pub(super) async fn ensure(
     };
     if arguments.take_over {
         take_over(config, cluster, &repository, &lineage, &server, now).await?;
-    } else if !token.exists() {
+    } else if !is_registered(&repository, &lineage, &token).await? {
         register_writer(config, cluster, &repository, &lineage, &server, now).await?;
     }
     keep_config(&repository, config).await?;
@@ -70,6 +70,18 @@ pub(super) async fn ensure(
         archive_command,
         steps,
     })
+}
+
+/// Whether this host has a token of this lineage and the lineage has a writer: an `init` that was
+/// interrupted between the two has to go on.
+async fn is_registered(
+    repository: &Repository,
+    lineage: &lineage::Lineage,
+    token: &std::path::Path,
+) -> anyhow::Result<bool> {
+    let credential = token.exists().then(|| archive::Credential::read(token)).transpose()?;
+    let ours = credential.is_some_and(|credential| credential.lineage == lineage.id);
+    Ok(ours && lineage::state(repository, lineage.id).await?.is_some())
 }
 
 /// The first writer of a lineage is its production. A second one needs `adopt`: it would be a

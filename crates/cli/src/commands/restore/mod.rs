@@ -140,13 +140,16 @@ async fn restore(
         quarantine: settings::quarantine(arguments, config, cluster, &resolved, &directory)?,
     };
     let progress = Progress::new("restore", context.printer);
+    let restore_id = stdx::Id::random();
     // What cannot begin must not cost a timeline id.
     restore::check(repository, &root, &options, &progress).await?;
     let reserved = match arguments.is_copy() {
         true => None,
-        false => Some(settings::reserve(repository, &lineage, &resolved, &directory).await?),
+        false => {
+            Some(settings::reserve(repository, &lineage, &resolved, &directory, restore_id).await?)
+        }
     };
-    let ticket = ticket(config, cluster, arguments, &lineage, &resolved, reserved)?;
+    let ticket = ticket(config, cluster, arguments, &lineage, &resolved, reserved, restore_id)?;
     context.printer.note(&format!(
         "restoring backup {} into '{}', then WAL up to {}",
         resolved.backup.label,
@@ -178,9 +181,11 @@ fn ticket(
     lineage: &Lineage,
     resolved: &Resolved,
     reserved: Option<pg::TimelineId>,
+    restore: stdx::Id,
 ) -> anyhow::Result<Ticket> {
     let bytes = u32::try_from(resolved.backup.segment_size)?;
     Ok(Ticket::new(
+        restore,
         &config.path,
         &cluster.name,
         arguments.repository.as_deref(),

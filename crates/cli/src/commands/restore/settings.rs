@@ -49,6 +49,7 @@ pub(super) async fn reserve(
     lineage: &Lineage,
     resolved: &Resolved,
     directory: &Path,
+    restore: stdx::Id,
 ) -> anyhow::Result<TimelineId> {
     let taken = lineage::timelines_taken(repository, lineage.id).await?;
     let highest = taken.last().copied().unwrap_or(resolved.timeline).max(resolved.timeline);
@@ -56,7 +57,7 @@ pub(super) async fn reserve(
         let reservation = Reservation {
             timeline: TimelineId::new(id),
             parent: resolved.timeline,
-            owner: stdx::Id::random(),
+            owner: restore,
             place: format!("{}:{}", wiring::host_name(), directory.display()),
             taken: now(),
         };
@@ -111,7 +112,12 @@ pub(super) fn quarantine(
 /// better than the target: the transaction that is stopped before may hold locks already.
 fn target(resolved: &Resolved, action: Action) -> Option<RecoveryTarget> {
     match (resolved.stop, action) {
-        (Stop::EndOfWal, _) => None,
+        // Without a target PostgreSQL promotes at the end of the WAL, whatever action is set.
+        (Stop::EndOfWal, Action::Pause | Action::Shutdown) => resolved
+            .last_commit
+            .map(|commit| RecoveryTarget::Lsn { lsn: commit.lsn, inclusive: true })
+            .or(Some(RecoveryTarget::Immediate)),
+        (Stop::EndOfWal, Action::Promote) => None,
         (Stop::Consistency, _) => Some(RecoveryTarget::Immediate),
         (Stop::AtRecord { lsn, inclusive: false }, Action::Pause) => {
             let earlier = resolved.last_commit.filter(|commit| commit.lsn >= resolved.backup.stop);

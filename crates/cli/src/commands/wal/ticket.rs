@@ -59,6 +59,7 @@ impl Ticket {
     /// A ticket for one restore.
     #[allow(clippy::too_many_arguments)] // each is one line of the file
     pub(crate) fn new(
+        restore: stdx::Id,
         config: &Path,
         cluster: &str,
         repository: Option<&str>,
@@ -75,7 +76,7 @@ impl Ticket {
             end: stretch.end.map(|end| end.to_string()),
         };
         Self {
-            restore: stdx::Id::random().to_string(),
+            restore: restore.to_string(),
             config: config.into(),
             cluster: cluster.into(),
             repository: repository.map(Into::into),
