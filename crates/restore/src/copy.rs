@@ -39,6 +39,11 @@ const BATCH_FILES: usize = 128;
 /// Batches waiting for a worker.
 const QUEUE_BATCHES: usize = 8;
 
+/// Threads for each core that may be used: while one waits for the repository or the disk, another
+/// decompresses. (Measured with 2 cores and a local repository: 4 threads are up to a third faster
+/// than 2 on a busy machine.)
+const THREADS_PER_WORKER: usize = 2;
+
 /// Leaves whose nodes are read at once: a gigabyte of a file.
 const LEAVES_AT_ONCE: usize = 64;
 
@@ -79,7 +84,7 @@ pub(crate) async fn run(
     // waits for them. The runtime's threads stay free for the store's requests.
     tokio::task::block_in_place(|| {
         std::thread::scope(|scope| {
-            let running: Vec<_> = (0..workers.max(1))
+            let running: Vec<_> = (0..workers.max(1).saturating_mul(THREADS_PER_WORKER))
                 .map(|_| {
                     let worker = worker.clone();
                     scope.spawn(move || worker.run())

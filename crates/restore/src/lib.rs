@@ -51,7 +51,7 @@ pub struct Options {
     pub directory: PathBuf,
     /// Where tablespaces go.
     pub tablespaces: Remap,
-    /// Threads that fetch, open and write.
+    /// How many cores it may use. Twice as many threads fetch, open and write: half of them wait.
     pub workers: usize,
     /// Settings of recovery and quarantine.
     pub quarantine: Quarantine,
