@@ -14,6 +14,7 @@ use repository::object::FrameAt;
 use repository::pack_index;
 use repository::root::{self, PackEntry, Summary};
 use repository::tree::{Content, EntryKind};
+use repository::unlock;
 use repository::wal_object::{self, WalFile};
 use repository::walk::{self, Walk};
 use repository::{Error, Kind, Label, PackId, Repository, names};
@@ -105,7 +106,39 @@ impl Run<'_> {
         for needed in needed.values() {
             self.pack(needed, deep).await;
         }
-        self.wal(deep).await
+        self.wal(deep).await?;
+        self.records(deep).await
+    }
+
+    /// The small objects without which nothing else helps: keys, configurations, who may write,
+    /// the way through the timelines.
+    async fn records(&mut self, deep: bool) -> Result<(), Error> {
+        if let Some(member) = self.repository.members().first()
+            && let Err(error) = unlock::slots(&member.store).await
+        {
+            self.find("a key slot", error.to_string());
+        }
+        let lineage = self.lineage.id;
+        let mut kinds = vec![
+            (names::CONFIGS.to_owned(), Kind::Config),
+            (names::writers(lineage), Kind::Writer),
+            (names::states(lineage), Kind::LineageState),
+            (names::reservations(lineage), Kind::TimelineReservation),
+            (names::histories(lineage), Kind::TimelineHistory),
+            (format!("label/{lineage}/"), Kind::BackupHistory),
+        ];
+        if deep {
+            // As long as a segment each.
+            kinds.push((format!("partial/{lineage}/"), Kind::WalPartial));
+        }
+        for (prefix, kind) in kinds {
+            for meta in self.repository.list(&prefix).await? {
+                if let Err(error) = self.repository.read(kind, &meta.key).await {
+                    self.find(meta.key.as_str(), error.to_string());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// A backup's root, its tree, and the WAL it needs to become consistent.
