@@ -6,7 +6,12 @@ mod random;
 mod recovering;
 mod site;
 
+mod damage;
+mod exits;
+mod keys;
+mod pushes;
 mod recoveries;
+mod refusals;
 mod targets;
 mod two_restores;
 mod whole_path;

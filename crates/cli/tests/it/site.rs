@@ -46,7 +46,10 @@ impl Site {
         segment_mib: u32,
         build: impl FnOnce(Builder) -> Builder,
     ) -> Self {
-        let builder = Cluster::builder(&Install::by_major(major)).wal_segsize_mb(segment_mib);
+        let builder = Cluster::builder(&Install::by_major(major))
+            .wal_segsize_mb(segment_mib)
+            // What is archived stays where tests find it.
+            .setting("wal_keep_size", "256MB");
         let folder = Workdir::new();
         Self { cluster: build(builder).start(), folder, variables: Vec::new() }
     }
