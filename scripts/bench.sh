@@ -89,6 +89,8 @@ clean_up() {
     say "kept '$WORK'"
   else
     rm -rf --one-file-system "$WORK"
+    # Where the tree of pgBackRest showed the folder; empty since its name spaces are gone.
+    rmdir "$(scripts/bench/peers.sh --where)$WORK" 2>/dev/null || true
     rmdir --ignore-fail-on-non-empty "$BENCH_DIR" 2>/dev/null || true
   fi
   exit "$status"
