@@ -119,7 +119,8 @@ class Bench:
         waited = tool.get_prefetched(self.segments, wait=True)[1:]
         self.results.add_calls(tool.name, "get_prefetched", waited)
         machine.settle()
-        self.results.add_calls(tool.name, "get_stream", tool.get_prefetched(self.segments, wait=False))
+        asked = tool.get_prefetched(self.segments, wait=False)
+        self.results.add_calls(tool.name, "get_stream", asked)
 
     def warm_segments(self):
         machine.warm(self.segments)

@@ -6,7 +6,7 @@
 #   peers.sh --where   print the tree's directory
 #   peers.sh --clean   remove it
 #
-# The tree is made under a temporary name and renamed when whole, like the tools of scripts/tools.sh.
+# The tree is made under a temporary name and renamed when whole, like what scripts/tools.sh makes.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

@@ -7,7 +7,7 @@ import machine
 import processes
 from subject import Subject
 
-RELOADED = 'workers = {workers}\ncompression = "zstd:1"\n'
+CLUSTER_SETTINGS = 'workers = {workers}\ncompression = "zstd:1"\n'
 
 
 class Rollforward(Subject):
@@ -22,10 +22,11 @@ class Rollforward(Subject):
         self.begin(turn)
         self.config = self.folder / "rollforward.toml"
         server = self.server
+        connection = f"host={server.socket} port={server.port} user=postgres dbname=postgres"
         arguments = [
             ("--repository", f"main={self.folder}/repository"),
             ("--cluster", "shop"),
-            ("--connection", f"host={server.socket} port={server.port} user=postgres dbname=postgres"),
+            ("--connection", connection),
             ("--state-directory", self.folder / "state"),
             ("--key-file", self.folder / "key"),
             ("--recovery-code-file", self.folder / "recovery-code"),
@@ -35,7 +36,7 @@ class Rollforward(Subject):
         self.archive_command = json.loads(said)["clusters"][0]["archive_command"]
         # The last table of the file is the cluster's.
         with open(self.config, "a") as file:
-            file.write(RELOADED.format(workers=self.workers))
+            file.write(CLUSTER_SETTINGS.format(workers=self.workers))
 
     def backup(self):
         command = [self.program, "--quiet", "--config", self.config, "backup", "shop"]
