@@ -199,10 +199,10 @@ pub async fn open(members: Vec<Member>, unlock: Option<&Unlock>) -> Result<Repos
                     seen: seen.set.to_string(),
                 });
             }
-            // The descriptor is in the clear, so nothing may be believed that weakens the set: a key
-            // that is at hand means that it is encrypted, and all members agree.
+            // The descriptor is in the clear: nothing in it is believed that weakens the set. A key
+            // that is at hand means that the set is encrypted, and members agree.
             Some(expected) if expected.encrypted != seen.encrypted => {
-                return Err(downgraded(&member.store, "the other members of the set are encrypted"));
+                return Err(downgraded(&member.store, "another member says the opposite"));
             }
             Some(_) => {}
             None if unlock.is_some() && !seen.encrypted => {
@@ -488,7 +488,11 @@ fn clear_frame(
 
 /// A descriptor that says "not encrypted" where that cannot be true.
 fn downgraded(store: &Arc<dyn Store>, because: &str) -> Error {
-    damaged(store, &names::descriptor(), format!("it says that nothing is encrypted, but {because}"))
+    damaged(
+        store,
+        &names::descriptor(),
+        format!("it says that nothing is encrypted, but {because}"),
+    )
 }
 
 fn damaged(store: &Arc<dyn Store>, key: &Key, reason: String) -> Error {

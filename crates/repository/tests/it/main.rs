@@ -9,6 +9,7 @@ mod support;
 mod arbitrary;
 mod corpus;
 mod damage;
+mod downgrade;
 mod future;
 mod golden;
 mod keys;
