@@ -3,6 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use pg::{ControlFile, Lsn, Oid};
 use pgclient::{Client, ServerInfo};
@@ -62,6 +63,7 @@ impl<'a> Copy<'a> {
             block_size: geometry.block_size,
             checksums,
             compression: options.compression,
+            damaged: AtomicU64::new(0),
         });
         let regular = plan.files.iter().filter(|file| file.kind == EntryKind::File);
         let (mut bytes, mut files) = (0, 0);

@@ -14,6 +14,7 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use crossbeam_channel as crossbeam;
 use pg::BlockNumber;
@@ -46,6 +47,8 @@ pub(crate) struct Plan {
     pub(crate) checksums: bool,
     /// How frames are compressed.
     pub(crate) compression: Compression,
+    /// How many damaged pages all workers have found so far.
+    pub(crate) damaged: AtomicU64,
 }
 
 /// Position in [`Plan::files`].

@@ -18,14 +18,19 @@ const EQUAL_READS: u32 = 3;
 /// read, so that a writer that lost its processor in the middle of one gets it back.
 const REREAD_PAUSE: Duration = Duration::from_millis(1);
 
-/// After so many damaged pages the rest of a run is not waited for page by page: the file is gone
-/// bad as a whole, and pauses for every page of it would take hours.
-const PATIENT_PAGES_MAX: u64 = 256;
+/// After so many damaged pages in a backup the rest is read again without pauses: a disk is going
+/// bad, and six milliseconds for each page of a terabyte would take days. These take half a minute.
+pub(crate) const PATIENT_PAGES_MAX: u64 = 4096;
 
 /// Where bytes come from.
 pub(crate) trait Source {
     /// Reads at `offset`, once; 0 at the end.
     fn read_once(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Waits before a page is read again.
+    fn pause(&self, duration: Duration) {
+        std::thread::sleep(duration);
+    }
 }
 
 impl Source for File {
@@ -50,6 +55,9 @@ pub(crate) struct Check {
     pub(crate) block_size: usize,
     /// Whether the cluster has page checksums.
     pub(crate) checksums: bool,
+    /// Whether there is time for pauses between reads of a page: fewer than
+    /// [`PATIENT_PAGES_MAX`] of the backup's pages were damaged so far.
+    pub(crate) patient: bool,
 }
 
 /// Fills `buffer` from `offset` on; less than its length is returned only at the end of the file.
@@ -88,7 +96,7 @@ pub(crate) fn read_pages(
             continue;
         }
         let page_at = u64::from(at) * check.block_size as u64;
-        match reread(source, page, offset + page_at, block, tally)? {
+        match reread(source, page, offset + page_at, block, check.patient, tally)? {
             Reread::Intact => {}
             Reread::Damaged => tally.damaged.push(block),
             // The file was truncated under the read: what is gone is in the WAL.
@@ -111,15 +119,15 @@ fn reread(
     page: &mut [u8],
     offset: u64,
     block: BlockNumber,
+    patient: bool,
     tally: &mut Tally,
 ) -> io::Result<Reread> {
     let mut again = vec![0; page.len()];
     let mut equal = 0;
     tally.reread += 1;
-    let patient = (tally.damaged.len() as u64) < PATIENT_PAGES_MAX;
     for pause in 1..=REREADS_MAX {
         if patient {
-            std::thread::sleep(REREAD_PAUSE * pause);
+            source.pause(REREAD_PAUSE * pause);
         }
         if read_full(source, &mut again, offset)? < page.len() {
             return Ok(Reread::Gone);
@@ -129,7 +137,7 @@ fn reread(
         if verify_page(page, block).is_intact() {
             return Ok(Reread::Intact);
         }
-        if equal >= EQUAL_READS || !patient {
+        if equal >= EQUAL_READS {
             break;
         }
     }
@@ -138,26 +146,34 @@ fn reread(
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
     use std::io;
+    use std::time::Duration;
 
     use pg::{BlockNumber, page_checksum};
 
     use super::{Check, Source, Tally, read_pages};
 
-    const CHECK: Check = Check { block_size: 8192, checksums: true };
+    const CHECK: Check = Check { block_size: 8192, checksums: true, patient: true };
 
     /// Answers each read with the next of its contents; the last one stays.
-    struct Script(RefCell<Vec<Vec<u8>>>);
+    struct Script {
+        contents: RefCell<Vec<Vec<u8>>>,
+        pauses: Cell<u32>,
+    }
 
     impl Source for Script {
         fn read_once(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-            let mut contents = self.0.borrow_mut();
+            let mut contents = self.contents.borrow_mut();
             let content = if contents.len() > 1 { contents.remove(0) } else { contents[0].clone() };
             let rest = content.get(usize::try_from(offset).unwrap()..).unwrap_or_default();
             let len = rest.len().min(buffer.len());
             buffer[..len].copy_from_slice(&rest[..len]);
             Ok(len)
+        }
+
+        fn pause(&self, _duration: Duration) {
+            self.pauses.set(self.pauses.get() + 1);
         }
     }
 
@@ -180,13 +196,19 @@ mod tests {
     }
 
     fn read(contents: Vec<Vec<u8>>, len: usize) -> (Vec<u8>, Tally) {
+        let (buffer, tally, _) = read_with(CHECK, contents, len);
+        (buffer, tally)
+    }
+
+    /// Also how often it paused.
+    fn read_with(check: Check, contents: Vec<Vec<u8>>, len: usize) -> (Vec<u8>, Tally, u32) {
         let mut buffer = vec![0; len];
         let mut tally = Tally::default();
-        let script = Script(RefCell::new(contents));
+        let script = Script { contents: RefCell::new(contents), pauses: Cell::new(0) };
         let len =
-            read_pages(&script, &mut buffer, 0, BlockNumber::new(7), CHECK, &mut tally).unwrap();
+            read_pages(&script, &mut buffer, 0, BlockNumber::new(7), check, &mut tally).unwrap();
         buffer.truncate(len);
-        (buffer, tally)
+        (buffer, tally, script.pauses.get())
     }
 
     #[test]
@@ -210,6 +232,18 @@ mod tests {
         let (read, tally) = read(vec![damaged.clone()], 3 * 8192);
         assert_eq!(read, damaged);
         assert_eq!(tally.damaged, [BlockNumber::new(8)]);
+    }
+
+    #[test]
+    fn without_patience_nothing_is_waited_for_and_torn_is_still_told_from_damaged() {
+        let hasty = Check { patient: false, ..CHECK };
+        let damaged = [torn(7), page(8, 3)].concat();
+        let (_, tally, pauses) = read_with(CHECK, vec![damaged.clone()], 16384);
+        assert_eq!((tally.damaged.len(), pauses), (1, 3));
+        let (read, tally, pauses) = read_with(hasty, vec![damaged.clone()], 16384);
+        assert_eq!((read, tally.damaged, pauses), (damaged, vec![BlockNumber::new(7)], 0));
+        let (read, tally, pauses) = read_with(hasty, vec![torn(7), torn(7), page(7, 3)], 8192);
+        assert_eq!((read, tally.damaged.len(), pauses), (page(7, 3), 0, 0));
     }
 
     #[test]

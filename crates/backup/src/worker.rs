@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crossbeam_channel as crossbeam;
 use pg::BlockNumber;
@@ -19,7 +20,7 @@ use crate::list::{Listed, full_path, is_required};
 use crate::pipeline::{
     Batch, Done, DoneFiles, DoneFrame, FileIndex, Job, Message, Part, Plan, Run, Step,
 };
-use crate::read::{Check, Tally, read_full, read_pages};
+use crate::read::{Check, PATIENT_PAGES_MAX, Tally, read_full, read_pages};
 
 pub(crate) struct Worker {
     plan: Arc<Plan>,
@@ -191,11 +192,13 @@ fn read_part(
         return read_full(file, room, offset).map_err(failed);
     };
     let block_size = plan.block_size as usize;
-    let check = Check { block_size, checksums: plan.checksums };
+    let patient = plan.damaged.load(Ordering::Relaxed) < PATIENT_PAGES_MAX;
+    let check = Check { block_size, checksums: plan.checksums, patient };
     let ahead = u32::try_from(offset / block_size as u64).unwrap_or(u32::MAX);
     let first = BlockNumber::new(first.get().saturating_add(ahead));
     let mut tally = Tally::default();
     let len = read_pages(file, room, offset, first, check, &mut tally).map_err(failed)?;
+    plan.damaged.fetch_add(tally.damaged.len() as u64, Ordering::Relaxed);
     done.reread += tally.reread;
     done.damaged.extend(tally.damaged.into_iter().map(|block| (index, block)));
     Ok(len)
@@ -203,4 +206,54 @@ fn read_part(
 
 fn usize_of(len: u64) -> usize {
     usize::try_from(len).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use repository::Compression;
+    use repository::tree::EntryKind;
+
+    use super::*;
+
+    /// A file of eight damaged pages: no checksum is right.
+    fn damaged_file(folder: &Path) -> (Plan, File) {
+        let path = folder.join("16384");
+        std::fs::write(&path, vec![0x55; 8 * 8192]).unwrap();
+        let plan = Plan {
+            root: folder.to_owned(),
+            files: Vec::new(),
+            block_size: 8192,
+            checksums: true,
+            compression: Compression::default(),
+            damaged: AtomicU64::new(0),
+        };
+        (plan, open(&path).unwrap())
+    }
+
+    #[test]
+    fn damaged_pages_are_counted_over_the_whole_backup() {
+        let folder = tempfile::tempdir().unwrap();
+        let (plan, file) = damaged_file(folder.path());
+        let listed = Listed {
+            path: b"base/5/16384".to_vec().into(),
+            kind: EntryKind::File,
+            mode: 0o600,
+            user: 0,
+            group: 0,
+            modified_us: 0,
+            size: 8 * 8192,
+            link: None,
+            first_block: Some(BlockNumber::new(0)),
+        };
+        let mut done = Done::default();
+        for frame in 0..2 {
+            let mut room = vec![0; 4 * 8192];
+            let offset = frame * room.len() as u64;
+            read_part(&plan, 0, &listed, &file, &mut room, offset, &mut done).unwrap();
+            assert_eq!(plan.damaged.load(Ordering::Relaxed), (frame + 1) * 4);
+        }
+        assert_eq!(done.damaged.len(), 8);
+    }
 }
