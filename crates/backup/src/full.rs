@@ -42,10 +42,9 @@ pub async fn full(
     clock: &dyn Clock,
 ) -> Result<Report, Error> {
     let ready = Box::pin(preflight::check(repository, options)).await?;
-    let started = clock.now();
-    let label = Label::new(started);
+    let label = Label::new(clock.now());
     let hold = Hold::begin(repository, &label, clock).await?;
-    let run = Run { repository, options, progress, clock, ready, started, label, hold };
+    let run = Run { repository, options, progress, clock, ready, label, hold };
     let made = Box::pin(run.make()).await;
     run.hold.end().await;
     made
@@ -58,7 +57,6 @@ struct Run<'a> {
     progress: &'a dyn Progress,
     clock: &'a dyn Clock,
     ready: Ready,
-    started: Timestamp,
     label: Label,
     hold: Hold<'a>,
 }
@@ -67,6 +65,8 @@ struct Run<'a> {
 struct Stopped {
     label: BackupLabel,
     raw: StoppedBackup,
+    /// After `pg_backup_start` returned: whatever committed before the redo did so earlier.
+    started: Timestamp,
     stopped: Timestamp,
 }
 
@@ -83,6 +83,9 @@ impl Run<'_> {
     async fn make(&self) -> Result<Report, Error> {
         let begun = self.clock.monotonic();
         let session = self.unless_stopped(self.start()).await?;
+        // A search for a time scans from the redo on. A commit between an earlier `started` and
+        // the redo would be in the files and never be seen by it.
+        let started = self.clock.now();
         let starting = self.clock.monotonic().saturating_sub(begun);
         let (_, control) = control_file::read(&self.options.data_directory).await?;
         check_control(&self.options.data_directory, &control, session.start_lsn())?;
@@ -96,7 +99,7 @@ impl Run<'_> {
         )
         .await?;
         copy.appender.statistics.starting = starting;
-        match Box::pin(self.finish(&mut copy, session)).await {
+        match Box::pin(self.finish(&mut copy, session, started)).await {
             Ok(report) => Ok(report),
             Err(Failure::Undecided(error)) => Err(error),
             Err(Failure::NoBackup(error)) => {
@@ -119,10 +122,15 @@ impl Run<'_> {
         Ok(BackupSession::start(client, &start).await?)
     }
 
-    async fn finish(&self, copy: &mut Copy<'_>, session: BackupSession) -> Result<Report, Failure> {
+    async fn finish(
+        &self,
+        copy: &mut Copy<'_>,
+        session: BackupSession,
+        started: Timestamp,
+    ) -> Result<Report, Failure> {
         let begun = self.clock.monotonic();
         let until_stop = async {
-            let stopped = self.copy_until_stop(copy, session).await?;
+            let stopped = self.copy_until_stop(copy, session, started).await?;
             copy.tree().await?;
             let finished = copy.appender.finish().await?;
             Ok::<_, Error>((stopped, finished))
@@ -158,6 +166,7 @@ impl Run<'_> {
         &self,
         copy: &mut Copy<'_>,
         session: BackupSession,
+        started: Timestamp,
     ) -> Result<Stopped, Error> {
         let directory = &self.options.data_directory;
         let (redo, timeline) = (session.start_lsn(), session.timeline());
@@ -177,7 +186,7 @@ impl Run<'_> {
             let reason = format!("expected timeline {timeline}, seen {}", label.start_timeline);
             return Err(Error::Label { reason });
         }
-        Ok(Stopped { label, raw, stopped: self.clock.now() })
+        Ok(Stopped { label, raw, started, stopped: self.clock.now() })
     }
 
     async fn wait_for_wal(&self, stopped: &Stopped) -> Result<(), Error> {
@@ -241,7 +250,7 @@ impl Run<'_> {
             redo: stopped.label.start_lsn,
             start: stopped.label.start_lsn,
             stop: stopped.raw.stop,
-            started: self.started,
+            started: stopped.started,
             stopped: stopped.stopped,
             size: copy.size,
             stored: copy.appender.statistics.bytes_packed,

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use backup::{Cancel, Error, Progress};
-use stdx::{Diagnostic, SystemClock};
+use repository::target::{Request, Target, resolve};
+use stdx::{Clock, Diagnostic, SystemClock};
 use store::testing::{Fault, FaultPlan, Faulty, Operation};
 use store::{MemoryStore, Store};
 use testbed::poll;
@@ -26,6 +27,8 @@ struct Hook<F> {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Moment {
+    /// It is about to ask PostgreSQL to begin.
+    Starting,
     /// The files are listed, nothing is copied.
     Listed,
     /// Some bytes are copied.
@@ -58,6 +61,9 @@ impl<F: Fn() + Send + Sync> Progress for Hook<F> {
     fn note(&self, text: &str) {
         if text.contains("waiting for WAL") {
             self.came(Moment::WaitingForWal);
+        }
+        if text.contains("waiting for the checkpoint") {
+            self.came(Moment::Starting);
         }
     }
 }
@@ -266,4 +272,41 @@ async fn progress_adds_up_to_the_total() {
     let (total, advanced) = *sums.0.lock().unwrap();
     assert!(total > 10_000_000, "{total}");
     assert_eq!(total, advanced);
+}
+
+/// What commits while the backup waits for its checkpoint is in its files, and before its redo: no
+/// search from there would find it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_before_the_redo_never_leads_to_that_backup() {
+    let protected = Protected::start(builder(17)).await;
+    let before = Mutex::new(None);
+    let hook = Hook::new(Moment::Starting, || {
+        protected.cluster.psql("CREATE TABLE damage (x int)");
+        *before.lock().unwrap() = Some(SystemClock::new().now());
+    });
+    let summary = backup_with(&protected, &hook).await.unwrap().summary;
+    let before = before.lock().unwrap().unwrap();
+    protected.cluster.psql("CREATE TABLE later (x int)");
+    let segment = protected.cluster.switch_wal();
+    let prefix = repository::names::wal_prefix(protected.lineage, summary.timeline);
+    let deadline = std::time::Instant::now() + SOON;
+    while !protected
+        .repository
+        .list(&prefix)
+        .await
+        .unwrap()
+        .iter()
+        .any(|meta| meta.key.as_str().ends_with(&segment))
+    {
+        assert!(std::time::Instant::now() < deadline, "'{segment}' is not archived");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let lineage = repository::lineage::read(&protected.repository, protected.lineage);
+    let lineage = lineage.await.unwrap();
+    let resolved = async |time| {
+        resolve(&protected.repository, &lineage, &Request::new(Target::Time(time))).await
+    };
+    assert_eq!(resolved(summary.stopped).await.unwrap().backup.label, summary.label);
+    let error = resolved(before).await.unwrap_err();
+    assert!(matches!(error, repository::Error::Unreachable { .. }), "{error}");
 }
