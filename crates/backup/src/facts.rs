@@ -38,7 +38,7 @@ pub(crate) struct Facts {
 /// Asks the server. What it does not let us see becomes a warning: the data is safe without it.
 ///
 /// # Errors
-/// When the session is lost.
+/// When the main session is lost.
 pub(crate) async fn gather(
     client: &Client,
     server: &ServerInfo,
@@ -101,7 +101,8 @@ impl Facts {
             if database.allows_connections
                 && let Err(error) = self.database(client, oid, &name).await
             {
-                self.excuse(error, &format!("the names of the relations in database '{name}'"))?;
+                // A session of its own, which may fail in ways that say nothing about the others.
+                self.leave_out(&error, &format!("the names of the relations in database '{name}'"));
             }
         }
         Ok(())
@@ -184,11 +185,15 @@ impl Facts {
         self.attachments.push(Attachment { path, content, source });
     }
 
-    /// A lost session ends the backup; a refusal is a warning.
+    fn leave_out(&mut self, error: &pgclient::Error, what: &str) {
+        self.warnings.push(format!("not in the backup: {what}: {error}"));
+    }
+
+    /// For the main session: that it is lost ends the backup; a refusal is a warning.
     fn excuse(&mut self, error: pgclient::Error, what: &str) -> Result<(), Error> {
         match error {
             pgclient::Error::Sql { .. } | pgclient::Error::Refused { .. } => {
-                self.warnings.push(format!("not in the backup: {what}: {error}"));
+                self.leave_out(&error, what);
                 Ok(())
             }
             other => Err(other.into()),

@@ -310,3 +310,21 @@ async fn a_time_before_the_redo_never_leads_to_that_backup() {
     let error = resolved(before).await.unwrap_err();
     assert!(matches!(error, repository::Error::Unreachable { .. }), "{error}");
 }
+
+/// A database that ends every session at its beginning, as one at its limit of sessions does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_takes_no_session_costs_its_names_only() {
+    let protected = Protected::start(builder(17)).await;
+    protected.cluster.psql("CREATE DATABASE closed");
+    protected.cluster.psql_in(
+        "closed",
+        "CREATE FUNCTION leave() RETURNS event_trigger LANGUAGE plpgsql AS
+            'BEGIN PERFORM pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid()); END';
+         CREATE EVENT TRIGGER leave ON login EXECUTE FUNCTION leave();
+         ALTER EVENT TRIGGER leave ENABLE ALWAYS",
+    );
+    let report = protected.backup().await;
+    let seen = report.warnings.iter().filter(|warning| warning.contains("'closed'")).count();
+    assert_eq!(seen, 1, "{:?}", report.warnings);
+    assert_eq!(protected.labels().await.len(), 1);
+}
