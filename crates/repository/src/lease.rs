@@ -35,7 +35,7 @@ pub struct Lease {
     pub epoch: u32,
     /// How long a heartbeat holds.
     pub ttl: Duration,
-    /// Which heartbeat this is, from 1.
+    /// Which heartbeat this is, from 1: the last that was tried.
     pub beat: u32,
 }
 
@@ -103,16 +103,29 @@ pub async fn begin(
 
 /// Prolongs a lease: call it at least three times per time to live.
 ///
+/// Each attempt takes the next number, also after one that failed: that one may have reached some
+/// members, and no two heartbeats have the same bytes.
+///
 /// # Errors
-/// [`Error::Conflict`] when somebody else beat under its id; an error of a store. Try again until
-/// the last heartbeat has expired; after that the backup must be given up.
+/// [`Error::Conflict`] when there is a heartbeat of that number: the answer to an attempt was lost,
+/// or somebody else beats under its id; an error of a store. Try again until the last heartbeat
+/// that succeeded has expired; after that the backup must be given up.
 pub async fn beat(repository: &Repository, lease: &mut Lease) -> Result<(), Error> {
-    let next = Lease { beat: lease.beat.saturating_add(1), ..lease.clone() };
-    put(repository, &next).await?;
-    let before = std::mem::replace(lease, next);
+    lease.beat = lease.beat.saturating_add(1);
+    put(repository, lease).await?;
     // What stays behind only costs space: the highest number counts.
-    if let Err(error) = repository.delete(&names::lease(before.id, before.beat)).await {
-        tracing::debug!(%error, "an old heartbeat stays behind");
+    if let Err(error) = remove_before(repository, lease).await {
+        tracing::debug!(%error, "old heartbeats stay behind");
+    }
+    Ok(())
+}
+
+/// Removes the heartbeats before the last one.
+async fn remove_before(repository: &Repository, lease: &Lease) -> Result<(), Error> {
+    for meta in repository.list(&format!("{}{}/", names::LEASES, lease.id)).await? {
+        if parse(&meta.key).is_some_and(|(_, beat)| beat < lease.beat) {
+            repository.delete(&meta.key).await?;
+        }
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use repository::names::{self, PackId};
 use repository::pack::PackWriter;
 use repository::{Compression, Error, Kind, Repository, lease};
 use stdx::{Clock, Id};
+use store::testing::{Fault, FaultPlan, Faulty, Operation};
 use store::{MemoryStore, Store};
 
 use crate::support::{self, now};
@@ -67,7 +68,45 @@ async fn nobody_beats_twice_under_one_number() {
     lease::beat(&repository, &mut lease).await.unwrap();
     let error = lease::beat(&repository, &mut copy).await.unwrap_err();
     assert!(matches!(error, Error::Conflict { .. }), "{error}");
-    assert_eq!(copy.beat, 1);
+    // The next attempt is for the next number.
+    lease::beat(&repository, &mut copy).await.unwrap();
+    assert_eq!(copy.beat, 3);
+}
+
+/// A heartbeat that one of two members did not take: what the other one has must not stand in the
+/// way of the next ones.
+#[tokio::test]
+async fn a_lease_outlives_a_heartbeat_that_failed() {
+    // The first put is of the lease itself.
+    let put = |plan: FaultPlan, nth, fault| plan.at(Operation::Put, nth, fault);
+    let none = || FaultPlan::new(1);
+    let once = put(none(), 1, Fault::Before);
+    let twice = put(once.clone(), 2, Fault::Before);
+    let answer_lost = put(none(), 1, Fault::After).at(Operation::Get, 0, Fault::Before);
+    for (plan, failures) in [(once, 1), (twice, 2), (answer_lost, 1)] {
+        let stores: [Arc<dyn Store>; 2] =
+            [Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new())];
+        let healthy = support::create(&stores).await;
+        let [first, second] = stores;
+        let faulty: Arc<dyn Store> = Arc::new(Faulty::new(second, plan));
+        let members = vec![support::member("m0", &first), support::member("m1", &faulty)];
+        let repository = Repository::new(members, Arc::clone(healthy.keys()));
+        let ttl = lease::TTL_DEFAULT;
+        let mut lease = lease::begin(&repository, "host:1", "next", None, ttl).await.unwrap();
+        for _ in 0..failures {
+            lease::beat(&repository, &mut lease).await.unwrap_err();
+        }
+        for _ in 0..2 {
+            lease::beat(&repository, &mut lease).await.unwrap();
+            let found = lease::list(&repository).await.unwrap();
+            assert_eq!(
+                found.into_iter().map(|found| found.lease).collect::<Vec<_>>(),
+                [lease.clone()]
+            );
+            // What failed was removed as well.
+            assert_eq!(repository.list(names::LEASES).await.unwrap().len(), 1);
+        }
+    }
 }
 
 #[tokio::test]
