@@ -10,11 +10,12 @@ mod history;
 use std::path::Path;
 use std::time::Duration;
 
+use pg::wal::{PageHeader, RecordReader, SegmentHeader};
 use pg::{Lsn, SegmentName, TimelineId, WalFileName, WalSegment};
 use repository::Repository;
 use repository::lineage::Lineage;
-use repository::names;
 use repository::wal_object::{self, WalFile};
+use repository::{names, piece};
 
 use crate::content;
 use crate::error::{Error, is_absent};
@@ -28,6 +29,9 @@ pub use history::placeholder;
 /// in between. PostgreSQL itself asks again after five seconds (`wal_retrieve_retry_interval`).
 const STANDBY_ATTEMPTS_MAX: u32 = 3;
 const STANDBY_DELAY: Duration = Duration::from_millis(500);
+
+/// Bytes of WAL given to the decoder at a time.
+const FEED_LEN: usize = 1 << 20;
 
 /// What to fetch, for which restore.
 #[derive(Clone, Copy, Debug)]
@@ -119,7 +123,10 @@ async fn get_segment(
             (!request.standby || request.allow_partial).then_some(content)
         }
         Found::Absent => match partial(repository, request, segment).await? {
-            Some(content) => Some(content),
+            Some((content, reach)) => {
+                may_end_at(repository, request, segment, reach).await?;
+                Some(content)
+            }
             None => {
                 may_end_at(repository, request, segment, segment.begin(size)).await?;
                 None
@@ -172,7 +179,7 @@ async fn may_end_at(
         _ if request.standby => Ok(()),
         Some(end) if reach < end => Err(request.hole(end.to_string())),
         Some(_) => Ok(()),
-        None => match later(repository, request, segment).await? {
+        None => match later(repository, request, segment, reach).await? {
             Some(name) => Err(request.hole(format!("segment '{name}'"))),
             None => Ok(()),
         },
@@ -180,35 +187,62 @@ async fn may_end_at(
 }
 
 /// The last segment of a dead timeline, as PostgreSQL archives it at a promotion, when it may stand
-/// for the whole one. What lies behind its valid end PostgreSQL finds out as after a crash.
+/// for the whole one, and where its valid WAL ends. What lies behind that PostgreSQL finds out as
+/// after a crash.
 async fn partial(
     repository: &Repository,
     request: &GetRequest<'_>,
     segment: WalSegment,
-) -> Result<Option<Vec<u8>>, Error> {
+) -> Result<Option<(Vec<u8>, Lsn)>, Error> {
     if !request.allow_partial {
         return Ok(None);
     }
     let file = WalFile::Partial(format!("{}.partial", request.name));
     match wal_object::get(repository, request.lineage.id, &file).await {
         Ok((_, content)) => {
-            let name = segment.name(request.route.segment_size());
-            if let Ok(WalFileName::Segment(parsed)) = name.parse() {
-                content::check_segment(parsed, &content, request.lineage)?;
-            }
-            Ok(Some(content))
+            let Ok(WalFileName::Segment(name)) = request.name.parse() else { return Ok(None) };
+            let (_, header) = content::check_segment(name, &content, request.lineage)?;
+            let reach = valid_end(&header, segment, &content, request.lineage);
+            Ok(Some((content, reach)))
         }
         Err(error) if is_absent(&error) => Ok(None),
         Err(error) => Err(Error::unproved(request.name, error)),
     }
 }
 
-/// The name of an archived segment that lies behind `segment` on the way: then `segment` is a hole,
-/// and not the end.
+/// The end of the last record in a segment that ends somewhere; the segment's begin if it has none.
+fn valid_end(
+    header: &SegmentHeader,
+    segment: WalSegment,
+    content: &[u8],
+    lineage: &Lineage,
+) -> Lsn {
+    let begin = segment.begin(header.segment_size);
+    let mut reader = RecordReader::new(begin, header.segment_size, header.block_size)
+        .expect_system(lineage.system_id);
+    for chunk in content.chunks(FEED_LEN) {
+        reader.feed(chunk);
+        while let Ok(Some(_)) = reader.next_record() {}
+    }
+    // The reader passes over a record that began in the segment before.
+    let mut rest = u64::from(header.page.remaining.unwrap_or(0));
+    let page_len = u64::from(header.block_size.get());
+    let (mut page, mut head) = (0, SegmentHeader::SIZE as u64);
+    while rest > page_len - head && page + page_len < header.segment_size.get() {
+        rest -= page_len - head;
+        (page, head) = (page + page_len, PageHeader::SIZE as u64);
+    }
+    let straddler = begin + (page + head + rest).min(header.segment_size.get());
+    if header.page.remaining.is_some() { reader.end().max(straddler) } else { reader.end() }
+}
+
+/// The name of an archived segment or piece that lies behind `segment`, or `reach` in it, on the
+/// way: then `segment` is a hole, and not the end.
 async fn later(
     repository: &Repository,
     request: &GetRequest<'_>,
     segment: WalSegment,
+    reach: Lsn,
 ) -> Result<Option<String>, Error> {
     let size = request.route.segment_size();
     let newer = request.route.timelines().filter(|timeline| *timeline > segment.timeline);
@@ -224,6 +258,18 @@ async fn later(
         });
         if let Some(name) = found.min() {
             return Ok(Some(name));
+        }
+        let prefix = names::pieces(request.lineage.id, timeline);
+        let listed = fetch::listed_everywhere(repository, &prefix)
+            .await
+            .map_err(|error| Error::unproved(request.name, error))?;
+        let ranges =
+            listed.iter().filter_map(|key| piece::parse(key.as_str().strip_prefix(&prefix)?, size));
+        let behind = ranges
+            .filter(|range| range.segment.begin(size) + u64::from(range.end) > reach)
+            .min_by_key(|range| range.segment.number);
+        if let Some(range) = behind {
+            return Ok(Some(range.segment.name(size)));
         }
     }
     Ok(None)

@@ -242,15 +242,30 @@ fn a_dead_timelines_last_segment_is_served_only_when_that_is_asked_for() {
         let repository = in_memory();
         let site = Site::register(&repository, SYSTEM, 16).await;
         site.archive(&repository, &[5]).await;
-        let partial = site.wal(&format!("{}.partial", name(1, 6)), &segment_bytes(SYSTEM, 1, 6, 3));
+        // A record of the segment before ends here, on the second page; nothing valid follows.
+        let mut bytes = segment_bytes(SYSTEM, 1, 6, 3);
+        bytes[2] |= 1; // XLP_FIRST_IS_CONTRECORD
+        bytes[16..20].copy_from_slice(&9000_u32.to_le_bytes());
+        let partial = site.wal(&format!("{}.partial", name(1, 6)), &bytes);
         site.push(&repository, &partial).await.unwrap();
-        let end = Some(6 * MIB + 1000);
+        let valid_end = 6 * MIB + 40 + 9000 + 24;
+        let end = Some(valid_end);
         let restore = Restore::new(route(1, ""), end);
         assert_eq!(restore.short(&repository, &site, &name(1, 6)).await, "RF0111");
         let finalise = Restore { allow_partial: true, ..Restore::new(route(1, ""), end) };
         assert_eq!(finalise.short(&repository, &site, &name(1, 6)).await, "delivered");
-        assert_eq!(fs::read(finalise.destination()).unwrap(), segment_bytes(SYSTEM, 1, 6, 3));
+        assert_eq!(fs::read(finalise.destination()).unwrap(), bytes);
         assert_eq!(finalise.short(&repository, &site, &name(1, 7)).await, "absent");
+        // It does not reach everything: neither what lies behind its end, nor other segments.
+        let check = async |end: Option<u64>, expect: &str| {
+            let restore = Restore { allow_partial: true, ..Restore::new(route(1, ""), end) };
+            assert_eq!(restore.short(&repository, &site, &name(1, 6)).await, expect, "{end:?}");
+        };
+        check(None, "delivered").await;
+        check(Some(valid_end + 1), "RF0111").await;
+        check(Some(9 * MIB), "RF0111").await;
+        site.archive(&repository, &[8]).await;
+        check(None, "RF0111").await;
         // There is no partial one of a hole.
         let far = Restore { allow_partial: true, ..Restore::new(route(1, ""), Some(9 * MIB)) };
         assert_eq!(far.short(&repository, &site, &name(1, 7)).await, "RF0111");
@@ -282,6 +297,40 @@ fn a_segment_of_which_only_the_beginning_is_stored_serves_up_to_there() {
         check(None, true, "absent").await; // a standby waits for the rest
         site.push(&repository, &site.segment(1, 7, 7)).await.unwrap();
         check(None, false, "RF0111").await; // more is there behind it: a hole
+    });
+}
+
+#[test]
+fn pieces_behind_what_is_missing_say_that_the_log_went_on() {
+    run(async {
+        let repository = in_memory();
+        let site = Site::register(&repository, SYSTEM, 16).await;
+        site.archive(&repository, &[5]).await;
+        let provenance = Provenance {
+            lineage: site.lineage.id,
+            system_id: site.lineage.system_id,
+            writer: site.credential.writer,
+            written: now(),
+        };
+        let whole = Bytes::from(segment_bytes(SYSTEM, 1, 7, 3));
+        let put = async |number: u64, start: u32, content: Bytes| {
+            let at = segment(1, number);
+            piece::put(&repository, at, mib(), start, &content, provenance).await.unwrap();
+        };
+        let check = async |number: u64, expect: &str| {
+            let restore = Restore::new(route(1, ""), None);
+            let seen = restore.short(&repository, &site, &name(1, number)).await;
+            assert_eq!(seen, expect, "{number}");
+        };
+        check(6, "absent").await;
+        // A piece of 7 whose beginning is missing: neither 6 nor 7 is the end.
+        put(7, 4096, whole.slice(4096..8192)).await;
+        check(6, "RF0111").await;
+        check(7, "RF0111").await;
+        check(8, "absent").await;
+        put(7, 0, whole.slice(..4096)).await;
+        check(6, "RF0111").await;
+        check(7, "delivered").await;
     });
 }
 
