@@ -24,10 +24,23 @@ pub fn check_segment(
     bytes: &[u8],
     lineage: &Lineage,
 ) -> Result<(WalSegment, SegmentHeader), Error> {
-    let (segment, header) = check_header(name, bytes, lineage.system_id, &lineage.cluster)?;
+    check_segment_head(name, bytes, bytes.len() as u64, lineage)
+}
+
+/// [`check_segment`] of a file whose length is known and whose first bytes are at hand.
+///
+/// # Errors
+/// As [`check_segment`].
+pub fn check_segment_head(
+    name: SegmentName,
+    head: &[u8],
+    len: u64,
+    lineage: &Lineage,
+) -> Result<(WalSegment, SegmentHeader), Error> {
+    let (segment, header) = check_header(name, head, lineage.system_id, &lineage.cluster)?;
     let expected = header.segment_size.get();
-    if bytes.len() as u64 != expected {
-        let reason = format!("expected {expected} bytes, seen {}", bytes.len());
+    if len != expected {
+        let reason = format!("expected {expected} bytes, seen {len}");
         return Err(Error::NotWal { name: name.to_string(), reason });
     }
     Ok((segment, header))

@@ -7,11 +7,11 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use pg::{SegmentName, WalFileName};
 use repository::Repository;
 use repository::codec::Compression;
+use repository::keys::Digest;
 use repository::lineage::{self, Lineage, State, Writer};
 use repository::wal_object::{self, Provenance, WalFile, WalPut};
 
@@ -22,6 +22,9 @@ use crate::source::SourceFile;
 
 /// The longest WAL file there is: a segment of the largest size, in bytes.
 const FILE_SIZE_MAX: u64 = 1 << 30;
+
+/// First bytes read of a file that is not small: more than the header of a segment.
+const HEAD_LEN: u64 = 64 << 10;
 
 /// What to archive, and who asks for it.
 #[derive(Clone, Copy, Debug)]
@@ -81,11 +84,11 @@ pub async fn push(repository: &Repository, request: &PushRequest<'_>) -> Result<
         return Err(Error::Held { name: source.name.to_string() });
     }
     let authority = authorise(repository, request, &source).await?;
-    let bytes = read(request.path)?;
-    let (file, system_id) = examine(&source, &bytes, &authority.lineage)?;
+    let brought = Brought::open(request.path)?;
+    let (file, system_id) = examine(&source, &brought, &authority.lineage)?;
     let state = &authority.state;
     if matches!(file, WalFile::Segment(..)) && source.name.timeline() < state.timeline {
-        return left_timeline(repository, &authority, &source, &file, &bytes).await;
+        return left_timeline(repository, &authority, &source, &file, &brought).await;
     }
     let provenance = Provenance {
         lineage: authority.lineage.id,
@@ -93,15 +96,10 @@ pub async fn push(repository: &Repository, request: &PushRequest<'_>) -> Result<
         writer: authority.writer.id,
         written: request.now,
     };
-    let put = wal_object::put(
-        repository,
-        &file,
-        &bytes,
-        provenance,
-        request.compression,
-        request.threads,
-    );
-    outcome(repository, &authority.lineage, &file, &bytes, put.await?)
+    let content = (brought.path, brought.len);
+    let (how, threads) = (request.compression, request.threads);
+    let put = wal_object::put(repository, &file, &content, provenance, how, threads).await?;
+    outcome(repository, &authority.lineage, &file, &brought, put)
 }
 
 /// Proves that the token is a registered writer's, used from where it was given to, and that this
@@ -172,40 +170,66 @@ fn outside(credential: &Credential, data_directory: &Path) -> Result<(), Error> 
     Ok(())
 }
 
-/// The whole file, in one read.
-fn read(path: &Path) -> Result<Bytes, Error> {
-    let mut file = File::open(path).map_err(Error::file("read", path))?;
-    let len = file.metadata().map_err(Error::file("read", path))?.len();
-    if len > FILE_SIZE_MAX {
-        let reason = format!("expected at most {FILE_SIZE_MAX} bytes, seen {len}");
-        return Err(Error::NotWal { name: path.display().to_string(), reason });
+/// The file that was brought: what has to be looked at is in memory, the rest is read while it is
+/// sealed.
+struct Brought<'a> {
+    path: &'a Path,
+    len: u64,
+    /// The first bytes; all of them of a small file.
+    head: Vec<u8>,
+}
+
+impl<'a> Brought<'a> {
+    fn open(path: &'a Path) -> Result<Self, Error> {
+        let file = File::open(path).map_err(Error::file("read", path))?;
+        let len = file.metadata().map_err(Error::file("read", path))?.len();
+        if len > FILE_SIZE_MAX {
+            let reason = format!("expected at most {FILE_SIZE_MAX} bytes, seen {len}");
+            return Err(Error::NotWal { name: path.display().to_string(), reason });
+        }
+        let mut head = Vec::new();
+        let small = len <= content::SMALL_FILE_MAX as u64;
+        file.take(if small { len } else { HEAD_LEN })
+            .read_to_end(&mut head)
+            .map_err(Error::file("read", path))?;
+        Ok(Self { path, len, head })
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or_default());
-    file.read_to_end(&mut bytes).map_err(Error::file("read", path))?;
-    Ok(bytes.into())
+
+    /// The digest of all of it.
+    fn digest(&self, repository: &Repository) -> Result<Digest, Error> {
+        let mut file = File::open(self.path).map_err(Error::file("read", self.path))?;
+        let mut digester = repository.keys().digester();
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            match file.read(&mut buffer).map_err(Error::file("read", self.path))? {
+                0 => return Ok(digester.finish()),
+                len => digester.update(buffer.get(..len).unwrap_or_default()),
+            }
+        }
+    }
 }
 
 /// Checks the content against name, lineage and data directory.
 fn examine(
     source: &SourceFile,
-    bytes: &[u8],
+    brought: &Brought<'_>,
     lineage: &Lineage,
 ) -> Result<(WalFile, pg::SystemId), Error> {
     match source.name {
         WalFileName::Segment(name) => {
-            let (segment, size) = examine_segment(source, name, bytes, lineage)?;
+            let (segment, size) = examine_segment(source, name, brought, lineage)?;
             Ok((WalFile::Segment(segment, size), lineage.system_id))
         }
         WalFileName::Partial(name) => {
-            examine_segment(source, name, bytes, lineage)?;
+            examine_segment(source, name, brought, lineage)?;
             Ok((WalFile::Partial(source.name.to_string()), lineage.system_id))
         }
         WalFileName::History(timeline) => {
-            content::check_small_file(source.name, bytes)?;
+            content::check_small_file(source.name, &brought.head)?;
             Ok((WalFile::History(timeline), pg::SystemId::new(0)))
         }
         WalFileName::BackupHistory { .. } => {
-            content::check_small_file(source.name, bytes)?;
+            content::check_small_file(source.name, &brought.head)?;
             Ok((WalFile::BackupHistory(source.name.to_string()), pg::SystemId::new(0)))
         }
     }
@@ -214,10 +238,10 @@ fn examine(
 fn examine_segment(
     source: &SourceFile,
     name: SegmentName,
-    bytes: &[u8],
+    brought: &Brought<'_>,
     lineage: &Lineage,
 ) -> Result<(pg::WalSegment, pg::SegmentSize), Error> {
-    let (segment, header) = content::check_segment(name, bytes, lineage)?;
+    let (segment, header) = content::check_segment_head(name, &brought.head, brought.len, lineage)?;
     let expected = source.major_version()?;
     if header.page.version != expected {
         return Err(Error::Version {
@@ -247,7 +271,7 @@ async fn left_timeline(
     authority: &Authority,
     source: &SourceFile,
     file: &WalFile,
-    bytes: &Bytes,
+    brought: &Brought<'_>,
 ) -> Result<Pushed, Error> {
     let lineage = &authority.lineage;
     let refuse = || Error::Replaced {
@@ -262,7 +286,7 @@ async fn left_timeline(
     };
     let key = file.key(lineage.id).ok_or_else(refuse)?;
     match wal_object::read_info(repository, file.kind(), &key).await {
-        Ok(there) if there.digest == repository.keys().digest(bytes) => Ok(Pushed::AlreadyThere),
+        Ok(there) if there.digest == brought.digest(repository)? => Ok(Pushed::AlreadyThere),
         Ok(_) => Err(refuse()),
         Err(error) if is_absent(&error) => Err(refuse()),
         Err(error) => Err(error.into()),
@@ -273,7 +297,7 @@ fn outcome(
     repository: &Repository,
     lineage: &Lineage,
     file: &WalFile,
-    bytes: &Bytes,
+    brought: &Brought<'_>,
     put: WalPut,
 ) -> Result<Pushed, Error> {
     match (put, file) {
@@ -285,7 +309,7 @@ fn outcome(
         }
         (WalPut::Conflict { there, kept }, _) => Err(Error::Conflict(Box::new(Conflict {
             name: file.name(),
-            expected: repository.keys().digest(bytes),
+            expected: brought.digest(repository)?,
             seen: there.digest,
             store: repository.address(),
             system_id: lineage.system_id,

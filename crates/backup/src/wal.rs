@@ -160,7 +160,7 @@ pub(crate) async fn ensure_history(
         writer: writer.unwrap_or(Id::from_bytes([0; 16])),
         written: clock.now(),
     };
-    let content = content.into();
+    let content = bytes::Bytes::from(content);
     let how = Compression::default();
     match wal_object::put(repository, &file, &content, provenance, how, 1).await? {
         wal_object::WalPut::Stored | wal_object::WalPut::AlreadyThere => Ok(()),

@@ -143,6 +143,14 @@ pub enum Error {
         /// What was expected and what was seen.
         reason: String,
     },
+    /// A file that was to be stored cannot be read whole.
+    #[error("'{name}' cannot be read whole")]
+    Content {
+        /// The file's name.
+        name: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A value that was to be stored breaks a limit of the format.
     #[error("{what} breaks a limit of the repository format: {reason}")]
     Limit {
@@ -180,6 +188,7 @@ codes! {
     WAL_DAMAGED = "RF0314", "archived WAL cannot be read", Permanent, Failed;
     LIMIT = "RF0315", "a value breaks a limit of the repository format", Permanent, Failed;
     SECRET = "RF0316", "a key file or recovery code is mistyped or cut off", Permanent, Usage;
+    CONTENT = "RF0317", "a file cannot be read whole", Permanent, Failed;
 }
 
 impl Diagnostic for Error {
@@ -200,6 +209,7 @@ impl Diagnostic for Error {
             Self::Unreachable { .. } => &UNREACHABLE,
             Self::WalMissing { .. } => &WAL_MISSING,
             Self::WalDamaged { .. } => &WAL_DAMAGED,
+            Self::Content { .. } => &CONTENT,
             Self::Limit { .. } => &LIMIT,
             Self::Secret { .. } => &SECRET,
         }
@@ -244,6 +254,9 @@ impl Diagnostic for Error {
             }
             Self::Secret { .. } => {
                 "read it again from where it was written down; the recovery kit names the keys that open the repository"
+            }
+            Self::Content { .. } => {
+                "it was removed or cut while it was read: look at the disk and at who else touches the folder"
             }
             Self::Limit { .. } => {
                 "this is a bug or a cluster of a size never seen: please report it"

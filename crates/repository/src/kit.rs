@@ -145,7 +145,7 @@ mod tests {
         ```sh
         # fetches the configuration; asks for the recovery code or a key file
         rollforward init --from-repository s3://dr/prod
-        rollforward key prove
+        rollforward key prove --repository s3://dr/prod
         rollforward backups 'order'\''s'
         rollforward window 'order'\''s'
         # an empty directory of the user that runs PostgreSQL

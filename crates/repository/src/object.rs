@@ -385,17 +385,19 @@ pub fn open_object(keys: &SetKeys, kind: Kind, object: &[u8]) -> Result<Vec<Vec<
     if total > FRAME_RAW_LEN_MAX as u64 * 128 {
         return Err(ObjectError::Damaged(format!("it claims {total} bytes when opened")));
     }
-    places
-        .iter()
-        .map(|place| {
-            let begin = usize::try_from(place.at.offset).unwrap_or(usize::MAX);
-            let end = begin.saturating_add(place.at.sealed_len as usize);
-            let sealed = object
-                .get(begin..end)
-                .ok_or_else(|| ObjectError::Damaged("it is truncated".into()))?;
-            open.open_frame(place.at.shape, sealed)
-        })
-        .collect()
+    let mut frames = Vec::with_capacity(places.len());
+    let (mut scratch, mut raw) = (Vec::new(), Vec::new());
+    for place in &places {
+        let begin = usize::try_from(place.at.offset).unwrap_or(usize::MAX);
+        let end = begin.saturating_add(place.at.sealed_len as usize);
+        let sealed =
+            object.get(begin..end).ok_or_else(|| ObjectError::Damaged("it is truncated".into()))?;
+        open.sealer
+            .open(place.at.shape, sealed, &mut scratch, &mut raw)
+            .map_err(ObjectError::Damaged)?;
+        frames.push(raw.clone());
+    }
+    Ok(frames)
 }
 
 /// Canonical bytes of a stored structure. Encoding into memory cannot fail.

@@ -4,6 +4,7 @@
 //! the frame's number. So no (key, nonce) pair comes twice as long as no two attempts draw the same
 //! 256-bit salt and no attempt seals a number twice ([`Sealer::seal`] is handed each number once).
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -22,6 +23,11 @@ pub const SEAL_LEN: usize = 16;
 pub const FRAME_RAW_LEN_MAX: usize = 16 << 20;
 
 const ASSOCIATED_LEN: usize = 83;
+
+thread_local! {
+    /// Room for one compressed frame.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// 256 bits of key material; wiped when dropped, never printed.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -137,8 +143,15 @@ impl Sealer {
     #[must_use]
     pub fn seal(&self, number: u64, last: bool, raw: &[u8], how: Compression) -> SealedFrame {
         assert!(raw.len() <= FRAME_RAW_LEN_MAX, "a frame of {} bytes", raw.len());
-        let mut bytes = Vec::with_capacity(raw.len() / 2 + SEAL_LEN);
-        let codec = how.compress(raw, &mut bytes);
+        // Compressed into space that is kept, then copied to a frame of its true size: a fresh
+        // buffer of the largest size for each frame costs more in page faults than the copy.
+        let (codec, mut bytes) = SCRATCH.with_borrow_mut(|scratch| {
+            scratch.clear();
+            let codec = how.compress(raw, scratch);
+            let mut bytes = Vec::with_capacity(scratch.len() + SEAL_LEN);
+            bytes.extend_from_slice(scratch);
+            (codec, bytes)
+        });
         let raw_len = len_u32(raw.len());
         let associated = self.associated_for(number, codec, last, raw_len);
         match &self.key {

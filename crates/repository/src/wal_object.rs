@@ -4,7 +4,6 @@
 //! inside the seal, with the digest of the plain bytes. The same bytes again are success, other
 //! bytes are a conflict that is kept beside and never replaces anything.
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use minicbor::{Decode, Encode};
 use pg::{SegmentSize, SystemId, TimelineId, WalSegment};
@@ -16,10 +15,14 @@ use crate::error::Error;
 use crate::keys::{Digest, SetKeys};
 use crate::kind::Kind;
 use crate::names::{self, LineageId};
-use crate::object::{ObjectWriter, from_cbor, to_cbor};
+use crate::object::from_cbor;
 use crate::piece;
 use crate::set::{Put, Repository};
-use crate::tree::FRAME_LEN;
+
+mod seal;
+
+pub use seal::Content;
+use seal::seal;
 
 /// Which WAL file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,12 +146,13 @@ pub struct Provenance {
 /// Stores one WAL file in every member.
 ///
 /// # Errors
-/// [`Error::Limit`] for a name that is not PostgreSQL's; an error of a store: the file may then be
-/// in some members, and storing it again finds it there.
+/// [`Error::Limit`] for a name that is not PostgreSQL's; [`Error::Content`] when the file cannot be
+/// read whole; an error of a store: the file may then be in some members, and storing it again
+/// finds it there.
 pub async fn put(
     repository: &Repository,
     file: &WalFile,
-    content: &Bytes,
+    content: &dyn Content,
     provenance: Provenance,
     how: Compression,
     threads: usize,
@@ -156,16 +160,11 @@ pub async fn put(
     let name = file.name();
     let bad_name = || Error::Limit { what: "a WAL file's name", reason: format!("'{name}'") };
     let key = file.key(provenance.lineage).ok_or_else(bad_name)?;
-    let info = WalInfo {
-        lineage: provenance.lineage,
-        name: name.clone(),
-        len: content.len() as u64,
-        digest: repository.keys().digest(content),
-        system_id: provenance.system_id,
-        writer: provenance.writer,
-        written: provenance.written,
+    let sealed = |kind| {
+        seal(repository.keys(), kind, &name, content, provenance, how, threads)
+            .map_err(|source| Error::Content { name: name.clone(), source })
     };
-    let parts = seal(repository.keys(), file.kind(), &info, content, how, threads);
+    let (info, parts) = sealed(file.kind())?;
     if repository.create_sealed(&key, parts).await? == Put::New {
         return Ok(WalPut::Stored);
     }
@@ -174,7 +173,7 @@ pub async fn put(
         Some(there) => {
             let kept =
                 names::conflict(provenance.lineage, &name, &info.digest).ok_or_else(bad_name)?;
-            let parts = seal(repository.keys(), Kind::WalConflict, &info, content, how, threads);
+            let (_, parts) = sealed(Kind::WalConflict)?;
             repository.create_sealed(&kept, parts).await?;
             Ok(WalPut::Conflict { there: Box::new(there), kept })
         }
@@ -283,64 +282,4 @@ fn decode_info(frame: &[u8]) -> Result<(WalInfo, u32), String> {
         written: Timestamp::from_microsecond(wire.written_us).map_err(|error| error.to_string())?,
     };
     Ok((info, wire.content_frame_len))
-}
-
-/// The parts of a WAL object. Content frames are compressed and sealed on `threads` threads: an
-/// archive command's time is mostly compression.
-fn seal(
-    keys: &SetKeys,
-    kind: Kind,
-    info: &WalInfo,
-    content: &[u8],
-    how: Compression,
-    threads: usize,
-) -> Vec<Bytes> {
-    let mut writer = ObjectWriter::new(keys, kind);
-    let wire = WalInfoWire {
-        lineage: *info.lineage.0.as_bytes(),
-        name: info.name.clone(),
-        len: info.len,
-        digest: *info.digest.as_bytes(),
-        system_id: info.system_id.get(),
-        writer: *info.writer.as_bytes(),
-        written_us: info.written.as_microsecond(),
-        content_frame_len: crate::seal::len_u32(FRAME_LEN),
-    };
-    let lead = writer.sealer().seal(0, false, &to_cbor(&wire), Compression::None);
-    let chunks: Vec<&[u8]> = content.chunks(FRAME_LEN).collect();
-    let share = chunks.len().div_ceil(threads.max(1)).max(1);
-    let sealer = writer.sealer();
-    let seal_share = |number: usize, chunks: &[&[u8]]| -> Vec<_> {
-        let numbered = chunks.iter().enumerate();
-        numbered
-            .map(|(at, raw)| sealer.seal((number * share + at + 1) as u64, false, raw, how))
-            .collect()
-    };
-    let shares: Vec<Vec<_>> = std::thread::scope(|scope| {
-        let (first, others) = chunks.split_at(share.min(chunks.len()));
-        let seal_share = &seal_share;
-        let running: Vec<_> = others
-            .chunks(share)
-            .enumerate()
-            .map(|(number, chunks)| scope.spawn(move || seal_share(number + 1, chunks)))
-            .collect();
-        let mut shares = vec![seal_share(0, first)];
-        for thread in running {
-            match thread.join() {
-                Ok(frames) => shares.push(frames),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        shares
-    });
-    let mut parts = Vec::with_capacity(chunks.len() + 3);
-    parts.push(writer.header(Some(&lead)));
-    writer.push(&lead, Vec::new());
-    parts.push(Bytes::from(lead.bytes));
-    for frame in shares.into_iter().flatten() {
-        writer.push(&frame, Vec::new());
-        parts.push(Bytes::from(frame.bytes));
-    }
-    parts.push(writer.finish());
-    parts
 }

@@ -100,7 +100,7 @@ fn of_racing_pushers_with_different_content_one_wins_and_both_are_kept() {
                 let segment = pg::WalSegment { timeline: TimelineId::FIRST, number };
                 let file = WalFile::Segment(segment, mib());
                 let how = repository::Compression::default();
-                wal_object::put(&repository, &file, &two.into(), provenance, how, 1).await
+                wal_object::put(&repository, &file, &two, provenance, how, 1).await
             };
             let (first, second) = tokio::join!(first, second);
             let second = second.unwrap();
@@ -271,7 +271,7 @@ fn only_the_writer_in_force_archives() {
         let new = Site::join(&repository, old.lineage.clone(), 16, 2, 2).await;
         let error = old.push(&repository, &old.segment(1, 7, 7)).await.unwrap_err();
         assert_eq!(code(&error), "RF0109");
-        assert!(error.hints().iter().any(|hint| hint.contains("rollforward adopt")));
+        assert!(error.hints().iter().any(|hint| hint.contains("rollforward init --take-over")));
         assert_eq!(new.push(&repository, &new.segment(2, 6, 7)).await.unwrap(), Pushed::Stored);
         // What was archived before may come again; anything new on the left timeline may not.
         let again = new.push(&repository, &new.segment(1, 5, 7)).await.unwrap();

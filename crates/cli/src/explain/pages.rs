@@ -39,6 +39,7 @@ const PAGES: &[(&str, &str)] = &[
     ("RF0314", include_str!("RF0314.md")),
     ("RF0315", include_str!("RF0315.md")),
     ("RF0316", include_str!("RF0316.md")),
+    ("RF0317", include_str!("RF0317.md")),
     ("RF0501", include_str!("RF0501.md")),
     ("RF0502", include_str!("RF0502.md")),
     ("RF0503", include_str!("RF0503.md")),

@@ -237,7 +237,7 @@ async fn put_all(
 ) {
     for name in names_in(spool).difference(&done.clone()) {
         let Some(file) = wal_file(name, size) else { continue };
-        let content = fs::read(spool.join(name)).unwrap().into();
+        let content = fs::read(spool.join(name)).unwrap();
         let how = Compression::default();
         let put = wal_object::put(repository, &file, &content, provenance, how, 1).await.unwrap();
         assert!(matches!(put, WalPut::Stored | WalPut::AlreadyThere), "{put:?}");
