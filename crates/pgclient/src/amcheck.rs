@@ -36,9 +36,9 @@ const FINDINGS_PER_TABLE_MAX: usize = 100;
 const VERB: &str = "check relations";
 
 impl Client {
-    /// Checks every table (`verify_heapam`) and every valid B-tree index (`bt_index_check`, with each
-    /// heap tuple looked up) of `database`. Opens a session of its own. If the extension is not
-    /// installed there, it is created in a transaction that is rolled back at the end: nothing
+    /// Checks every table (`verify_heapam`) and every valid B-tree index (`bt_index_check`, with
+    /// each heap tuple looked up) of `database`. Opens a session of its own. If the extension is
+    /// not installed there, it is created in a transaction that is rolled back at the end: nothing
     /// stays, but for the length of the check vacuum cannot clean up behind that transaction, and
     /// a server in recovery cannot do it at all. Each relation gets `deadline`.
     ///
@@ -137,8 +137,8 @@ impl Client {
         })
     }
 
-    /// Runs one check under a savepoint: amcheck reports a damaged index as an error. The outer error
-    /// is that of the session.
+    /// Runs one check under a savepoint: amcheck reports a damaged index as an error. The outer
+    /// error is that of the session.
     async fn guarded(
         &self,
         oid: Oid,
@@ -168,8 +168,8 @@ impl Client {
 }
 
 /// Whether an error says something about the relation: damage (class XX and what reading damaged
-/// files ends in), or an index expression that fails. Not if the server had no means (class 53), was
-/// told to stop (57), or denied the right (42501).
+/// files ends in), or an index expression that fails. Not if the server had no means (class 53),
+/// was told to stop (57), or denied the right (42501).
 fn is_finding(sqlstate: &str) -> bool {
     !(sqlstate.starts_with("53") || sqlstate.starts_with("57") || sqlstate == "42501")
 }

@@ -135,8 +135,8 @@ impl BackupSession {
     /// to see to. The session ends, too.
     ///
     /// # Errors
-    /// [`Error::BackupSessionLost`] if the session did not live to this call or through it: there is
-    /// no backup then. [`Error::Sql`] if PostgreSQL refuses, as after a standby's promotion.
+    /// [`Error::BackupSessionLost`] if the session did not live to this call or through it: there
+    /// is no backup then. [`Error::Sql`] if PostgreSQL refuses, as after a standby's promotion.
     ///
     /// PostgreSQL: `pg_backup_stop`, `pg_stop_backup`, src/backend/access/transam/xlogfuncs.c.
     pub async fn stop(self, deadline: Duration) -> Result<StoppedBackup, Error> {
@@ -147,7 +147,8 @@ impl BackupSession {
         } else {
             "pg_catalog.pg_stop_backup(false, false)"
         };
-        // Through bytea, in the database's own encoding: the label must not be converted on its way.
+        // Through bytea, in the database's own encoding: the label must not be converted on its
+        // way.
         let sql = format!(
             "SELECT lsn, {} AS label, {} AS map FROM {call}",
             hex_of("labelfile"),

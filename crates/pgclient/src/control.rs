@@ -208,7 +208,8 @@ impl Client {
         .await
     }
 
-    /// Lets a paused replay go on; with `recovery_target_action = 'pause'` the server then promotes.
+    /// Lets a paused replay go on; with `recovery_target_action = 'pause'` the server then
+    /// promotes.
     ///
     /// # Errors
     /// As [`Client::query_text`]; SQLSTATE 55000 outside of recovery.

@@ -22,9 +22,9 @@ const BOOTSTRAP: u32 = 10;
 impl Client {
     /// Roles with their attributes, password hashes, comments, security labels, settings and
     /// memberships; tablespaces with owner, options and rights; rights on settings. To be run by
-    /// `psql` as superuser in a cluster of the same or a later major. Roles that exist are altered to
-    /// fit; a tablespace that exists is an error. Settings of a role in one database are not in it:
-    /// they belong to the database.
+    /// `psql` as superuser in a cluster of the same or a later major. Roles that exist are altered
+    /// to fit; a tablespace that exists is an error. Settings of a role in one database are not in
+    /// it: they belong to the database.
     ///
     /// # Errors
     /// As [`Client::query_text`].

@@ -155,8 +155,8 @@ impl Client {
     }
 
     async fn control(&self) -> Result<Control, Error> {
-        // The control file's timeline is that of the last checkpoint and lags after a promotion; the
-        // name of the current segment does not, but cannot be asked for in recovery.
+        // The control file's timeline is that of the last checkpoint and lags after a promotion;
+        // the name of the current segment does not, but cannot be asked for in recovery.
         let sql = "SELECT s.system_identifier AS system_id, i.bytes_per_wal_segment AS segment,
                 pg_catalog.pg_is_in_recovery() AS in_recovery,
                 CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL ELSE pg_catalog.substr(

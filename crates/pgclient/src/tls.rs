@@ -1,7 +1,8 @@
 //! libpq's `sslmode` with rustls.
 //!
-//! One difference: a name is looked for among the certificate's alternative names only. libpq also takes
-//! the common name of a certificate that has none, which no certificate authority issues any more.
+//! One difference: a name is looked for among the certificate's alternative names only. libpq also
+//! takes the common name of a certificate that has none, which no certificate authority issues any
+//! more.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -91,8 +91,8 @@ async fn fill(config: &Config, orders: u64, seed: u32) -> anyhow::Result<()> {
 }
 
 /// A connection with the functions that make up data. They stand in its temporary schema, and the
-/// planner puts their bodies in place of the calls. The text is cut as bytes: to find a character in
-/// UTF-8 all before it must be walked through.
+/// planner puts their bodies in place of the calls. The text is cut as bytes: to find a character
+/// in UTF-8 all before it must be walked through.
 async fn session(config: &Config) -> anyhow::Result<Client> {
     let client = connect(config).await?;
     let text = text();
@@ -162,8 +162,8 @@ impl Plan {
         )
     }
 
-    /// Orders `first..=last` with one to five lines and a payment each. The total of an order is that
-    /// of its lines.
+    /// Orders `first..=last` with one to five lines and a payment each. The total of an order is
+    /// that of its lines.
     fn orders_sql(&self, first: u64, last: u64) -> String {
         let Self { customers, products, .. } = self;
         let (code, buyer, lines) = (self.salt(8), self.salt(9), self.salt(10));

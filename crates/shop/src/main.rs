@@ -2,9 +2,9 @@
 //! and brings back.
 //!
 //! `rollforward-shop --settings FILE` serves `/health`, `/api/orders` and `/api/stats` and keeps
-//! placing orders; `rollforward-shop load` makes the tables and fills them. It depends on nothing of
-//! Rollforward: like any application it knows one connection string, which it reads when it starts,
-//! so that after a switch of the database it must be started again.
+//! placing orders; `rollforward-shop load` makes the tables and fills them. It depends on nothing
+//! of Rollforward: like any application it knows one connection string, which it reads when it
+//! starts, so that after a switch of the database it must be started again.
 
 mod api;
 mod arguments;

@@ -55,7 +55,8 @@ const FOR_TESTS: &str = "testbed";
 
 /// What the tests of one crate may use besides.
 const FOR_TESTS_OF: &[(&str, &[&str])] = &[
-    // A restore is proved on what a real backup of a live server left; the crate itself knows neither.
+    // A restore is proved on what a real backup of a live server left; the crate itself knows
+    // neither.
     ("restore", &["backup", "pgclient"]),
 ];
 

@@ -159,7 +159,7 @@ async fn archive(
             .collect();
         for name in names.difference(&done).cloned().collect::<Vec<_>>() {
             let Some(file) = wal_file(&name, size) else { continue };
-            let content = fs::read(spool.join(&name)).unwrap().into();
+            let content = fs::read(spool.join(&name)).unwrap();
             let how = Compression::default();
             match wal_object::put(&repository, &file, &content, provenance, how, 1).await {
                 Ok(WalPut::Stored | WalPut::AlreadyThere) => {

@@ -125,8 +125,9 @@ impl Diagnostic for Error {
     }
 }
 
-/// Turns serde's sentence about an unknown field into our own; everything else stays as it is.
-pub(super) fn explain_unknown(path: &Path, key: &str, message: &str) -> Error {
+/// Turns serde's sentence about an unknown field into our own; everything else stays as it is, with
+/// the place in the file.
+pub(super) fn explain_unknown(path: &Path, key: &str, message: &str, whole: &str) -> Error {
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     match quoted.split_first() {
         Some((unknown, known)) if message.starts_with("unknown field") => {
@@ -145,6 +146,6 @@ pub(super) fn explain_unknown(path: &Path, key: &str, message: &str) -> Error {
                 known: known.iter().map(|known| (*known).to_owned()).collect(),
             }
         }
-        _ => Error::Invalid { path: path.into(), key: key.into(), reason: message.trim().into() },
+        _ => Error::Invalid { path: path.into(), key: key.into(), reason: whole.trim().into() },
     }
 }

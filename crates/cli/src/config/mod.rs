@@ -132,7 +132,8 @@ impl Config {
             .map_err(|error| invalid(String::new(), error.to_string()))?;
         let file: wire::File = serde_path_to_error::deserialize(parser).map_err(|error| {
             let key = error.path().to_string();
-            error::explain_unknown(path, &key, &error.into_inner().to_string())
+            let error = error.into_inner();
+            error::explain_unknown(path, &key, error.message(), &error.to_string())
         })?;
         if file.version != 1 {
             return Err(invalid("version".into(), format!("expected 1, seen {}", file.version)));

@@ -70,8 +70,9 @@ impl RunAs {
         }
     }
 
-    /// Makes the calling *thread* this account, for good: processes it starts inherit that. Only for
-    /// threads that end afterwards. `CommandExt` could set user and group, but takes the groups away.
+    /// Makes the calling *thread* this account, for good: processes it starts inherit that. Only
+    /// for threads that end afterwards. `CommandExt` could set user and group, but takes the
+    /// groups away.
     pub(super) fn assume(&self) -> io::Result<()> {
         let Self::Account { uid, gid, groups } = self else { return Ok(()) };
         let groups: Vec<Gid> = groups.iter().map(|gid| Gid::from_raw(*gid)).collect();

@@ -96,9 +96,9 @@ impl Postmaster {
     }
 }
 
-/// Whether a server runs in `data_dir`. A process counts as its server only if it is alive and works
-/// in that directory: a pid file left behind may name a process that has nothing to do with it. A
-/// server in another process namespace cannot be seen.
+/// Whether a server runs in `data_dir`. A process counts as its server only if it is alive and
+/// works in that directory: a pid file left behind may name a process that has nothing to do with
+/// it. A server in another process namespace cannot be seen.
 ///
 /// # Errors
 /// [`Error::Io`] if the directory or the pid file cannot be read.
@@ -121,9 +121,9 @@ pub fn status(data_dir: &Path) -> Result<Status, Error> {
     Ok(running.map_or(Status::Stopped, Status::Running))
 }
 
-/// Every process that works in `data_dir`: the server, but also its children that outlived it, which
-/// still may write. Empty is the proof that none of this process namespace does, if the caller is
-/// root or the server's account.
+/// Every process that works in `data_dir`: the server, but also its children that outlived it,
+/// which still may write. Empty is the proof that none of this process namespace does, if the
+/// caller is root or the server's account.
 #[must_use]
 pub fn processes_in(data_dir: &Path) -> Vec<u32> {
     let Some(wanted) = identity(data_dir) else { return Vec::new() };
@@ -131,8 +131,8 @@ pub fn processes_in(data_dir: &Path) -> Vec<u32> {
     process::all().into_iter().filter(in_it).filter(|pid| process::is_alive(*pid)).collect()
 }
 
-/// All processes of a server stay in its data directory all their life. Where the system does not say
-/// (another account's process), the pid file is believed: refusing is the safe side.
+/// All processes of a server stay in its data directory all their life. Where the system does not
+/// say (another account's process), the pid file is believed: refusing is the safe side.
 pub(super) fn works_in(pid: u32, data_dir: &Path) -> bool {
     if !process::is_alive(pid) {
         return false;

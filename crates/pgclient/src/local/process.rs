@@ -37,7 +37,8 @@ pub(super) struct Started {
 /// Runs a program to its end, in `/` and with messages in English.
 ///
 /// # Errors
-/// [`Error::Program`] if it cannot be started, fails, or is not done after `deadline` (it is killed).
+/// [`Error::Program`] if it cannot be started, fails, or is not done after `deadline` (it is
+/// killed).
 pub(super) async fn run(
     program: &Path,
     args: Vec<String>,

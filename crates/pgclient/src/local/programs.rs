@@ -24,8 +24,8 @@ impl Programs {
     /// The programs in `bindir`.
     ///
     /// # Errors
-    /// [`Error::Program`] if there is no `postgres` that runs; [`Error::Version`] if it is none of 14
-    /// to 18.
+    /// [`Error::Program`] if there is no `postgres` that runs; [`Error::Version`] if it is none of
+    /// 14 to 18.
     pub async fn at(bindir: &Path) -> Result<Self, Error> {
         let program = bindir.join("postgres");
         let args = vec!["--version".to_owned()];

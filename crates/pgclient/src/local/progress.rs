@@ -10,8 +10,8 @@ use crate::local::Postmaster;
 const SAMPLE_PERIOD: Duration = Duration::from_millis(500);
 
 /// What changes as long as a server gets on: its log, and what the processes that work during start
-/// and shutdown have done. Idle servers change none of it, and neither does a `restore_command` that
-/// hangs.
+/// and shutdown have done. Idle servers change none of it, and neither does a `restore_command`
+/// that hangs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Signs {
     log_bytes: u64,

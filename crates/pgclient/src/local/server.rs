@@ -130,10 +130,10 @@ impl LocalServer {
         }
     }
 
-    /// Starts the server with `settings` above those of its configuration, and returns when it takes
-    /// sessions: as a primary, or as a consistent standby. It outlives this process and no signal of
-    /// the terminal reaches it. However long recovery takes, only `quiet` without any sign of
-    /// progress ends the wait.
+    /// Starts the server with `settings` above those of its configuration, and returns when it
+    /// takes sessions: as a primary, or as a consistent standby. It outlives this process and no
+    /// signal of the terminal reaches it. However long recovery takes, only `quiet` without any
+    /// sign of progress ends the wait.
     ///
     /// # Errors
     /// [`Error::Running`]; [`Error::StartFailed`] with the end of its log if it ended instead;
@@ -202,7 +202,8 @@ impl LocalServer {
     /// the wait if nothing moves for so long: in [`StopMode::Smart`] while sessions are open.
     ///
     /// # Errors
-    /// [`Error::NoProgress`], the server then goes on stopping; [`Error::Io`] if it may not be told.
+    /// [`Error::NoProgress`], the server then goes on stopping; [`Error::Io`] if it may not be
+    /// told.
     pub async fn stop(&self, mode: StopMode, quiet: Duration) -> Result<(), Error> {
         let Status::Running(found) = self.status()? else { return Ok(()) };
         let order = match mode {
