@@ -12,6 +12,9 @@ use crate::names::{self, LineageId};
 use crate::object::{from_cbor, to_cbor};
 use crate::set::{Put, Repository};
 
+/// Why a state changed when the writer in force began a new timeline by itself.
+pub const PROMOTED_IN_PLACE: &str = "promoted in place";
+
 /// A lineage's first record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lineage {
@@ -49,7 +52,7 @@ pub struct State {
     pub timeline: TimelineId,
     /// The writer in force: the production of this lineage.
     pub writer: Id,
-    /// Why it changed: `registered`, or `adopted`.
+    /// Why it changed: `registered`, `taken over`, `adopted`, or [`PROMOTED_IN_PLACE`].
     pub reason: String,
     /// When.
     pub since: Timestamp,
@@ -270,16 +273,44 @@ pub async fn read_writer(
 /// # Errors
 /// Damage; an error of a store.
 pub async fn state(repository: &Repository, lineage: LineageId) -> Result<Option<State>, Error> {
-    let Some(key) = repository.last(&names::states(lineage)).await? else { return Ok(None) };
-    let wire: StateWire = read_one(repository, Kind::LineageState, &key).await?;
-    bound(repository, &key, wire.lineage, lineage, &names::state(lineage, wire.number))?;
-    Ok(Some(State {
+    match repository.last(&names::states(lineage)).await? {
+        Some(key) => read_state(repository, lineage, &key).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The timeline that was current when the writer of `state` was put in force: it has written that
+/// one and, by promotions in place, those up to the state's.
+///
+/// # Errors
+/// Damage; an error of a store.
+pub async fn entered_at(
+    repository: &Repository,
+    lineage: LineageId,
+    state: &State,
+) -> Result<TimelineId, Error> {
+    let mut first = state.clone();
+    while first.reason == PROMOTED_IN_PLACE && first.number > 1 {
+        let key = names::state(lineage, first.number - 1);
+        first = read_state(repository, lineage, &key).await?;
+    }
+    Ok(first.timeline)
+}
+
+async fn read_state(
+    repository: &Repository,
+    lineage: LineageId,
+    key: &Key,
+) -> Result<State, Error> {
+    let wire: StateWire = read_one(repository, Kind::LineageState, key).await?;
+    bound(repository, key, wire.lineage, lineage, &names::state(lineage, wire.number))?;
+    Ok(State {
         number: wire.number,
         timeline: TimelineId::new(wire.timeline),
         writer: Id::from_bytes(wire.writer),
         reason: wire.reason,
         since: time(wire.since_us),
-    }))
+    })
 }
 
 /// Puts the next state in force.

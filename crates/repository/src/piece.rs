@@ -259,8 +259,8 @@ fn key(lineage: LineageId, range: PieceRange, size: SegmentSize, writer: Id) -> 
         .map_err(|error| Error::Limit { what: "a piece's name", reason: error.to_string() })
 }
 
-/// Reads `<segment>/<start>-<end>-<writer>`: what follows [`names::pieces`] in a piece's name. `None`
-/// when it is no such name.
+/// Reads `<segment>/<start>-<end>-<writer>`: what follows [`names::pieces`] in a piece's name.
+/// `None` when it is no such name.
 #[must_use]
 pub fn parse(name: &str, size: SegmentSize) -> Option<PieceRange> {
     let (segment, rest) = name.split_once('/')?;

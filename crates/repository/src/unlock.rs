@@ -16,17 +16,18 @@ use jiff::Timestamp;
 use stdx::Id;
 use store::{Key, Store};
 
-use crate::codec::Compression;
 use crate::error::Error;
 use crate::keys::SetKeys;
 use crate::kind::Kind;
 use crate::names;
-use crate::object::{from_cbor, open_object, seal_object, to_cbor};
+use crate::object::{from_cbor, open_object, to_cbor};
 use crate::seal::Secret;
 use crate::set::{Member, Put, Repository, explain};
 pub use method::{ARGON2_DEFAULT, ArgonCost, Method, Unlock};
 use wire::{DescriptorWire, EpochWire, SlotWire};
-use wrap::{epoch_binding, epoch_wrapping, slot_binding, slot_wrapping, unwrap_key, wrap_key};
+use wrap::{
+    epoch_binding, epoch_wrapping, seal_epoch, slot_binding, slot_wrapping, unwrap_key, wrap_key,
+};
 
 /// What the clear descriptor says of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -448,26 +449,6 @@ async fn put_slot(
     };
     clear.create(Kind::KeySlot, &key, &[&to_cbor(&wire)]).await?;
     Ok(id)
-}
-
-/// The object of a data key, wrapped under the root key.
-fn seal_epoch(
-    clear: &Repository,
-    root: &Secret,
-    epoch: u32,
-    data: &Secret,
-    created: Timestamp,
-) -> Vec<Bytes> {
-    let set = clear.keys().set();
-    let mut salt = [0; 32];
-    stdx::id::fill_random(&mut salt);
-    let wire = EpochWire {
-        epoch,
-        created_us: created.as_microsecond(),
-        salt,
-        wrapped: wrap_key(&epoch_wrapping(root, set, &salt), &epoch_binding(set, epoch), data),
-    };
-    seal_object(clear.keys(), Kind::KeyEpoch, &[&to_cbor(&wire)], Compression::None)
 }
 
 /// The only frame of an object that is always in the clear.

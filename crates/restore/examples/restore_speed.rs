@@ -134,7 +134,7 @@ async fn make(
                 let Ok(content) = fs::read(entry.path()) else { continue };
                 let file = WalFile::Segment(segment, size);
                 let how = Compression::default();
-                let content = content.into();
+
                 if !done.contains(&name)
                     && wal_object::put(&archive, &file, &content, provenance, how, 1).await.is_ok()
                 {

@@ -1,11 +1,18 @@
 //! Wrapping and unwrapping of keys.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use bytes::Bytes;
+use jiff::Timestamp;
 use stdx::Id;
 use store::Key;
 
+use super::wire::EpochWire;
 use super::{ArgonCost, Unlock};
+use crate::codec::Compression;
+use crate::kind::Kind;
+use crate::object::{seal_object, to_cbor};
 use crate::seal::Secret;
+use crate::set::Repository;
 
 /// The most memory a stored slot may ask for, so that a damaged one cannot exhaust the machine.
 const ARGON2_MEMORY_KIB_MAX: u32 = 4 * 1024 * 1024;
@@ -70,4 +77,24 @@ pub(super) fn unwrap_key(wrapping: &Secret, binding: &[u8], wrapped: &[u8]) -> O
     let key =
         LessSafeKey::new(unbound).open_in_place(nonce, Aad::from(binding), &mut bytes).ok()?;
     <[u8; 32]>::try_from(&*key).ok().map(Secret::from_bytes)
+}
+
+/// The object of a data key, wrapped under the root key.
+pub(super) fn seal_epoch(
+    clear: &Repository,
+    root: &Secret,
+    epoch: u32,
+    data: &Secret,
+    created: Timestamp,
+) -> Vec<Bytes> {
+    let set = clear.keys().set();
+    let mut salt = [0; 32];
+    stdx::id::fill_random(&mut salt);
+    let wire = EpochWire {
+        epoch,
+        created_us: created.as_microsecond(),
+        salt,
+        wrapped: wrap_key(&epoch_wrapping(root, set, &salt), &epoch_binding(set, epoch), data),
+    };
+    seal_object(clear.keys(), Kind::KeyEpoch, &[&to_cbor(&wire)], Compression::None)
 }
