@@ -8,7 +8,7 @@ use std::io::Read;
 use std::path::Path;
 
 use jiff::Timestamp;
-use pg::{SegmentName, WalFileName};
+use pg::{SegmentName, TimelineHistory, WalFileName};
 use repository::Repository;
 use repository::codec::Compression;
 use repository::keys::Digest;
@@ -87,7 +87,11 @@ pub async fn push(repository: &Repository, request: &PushRequest<'_>) -> Result<
     let brought = Brought::open(request.path)?;
     let (file, system_id) = examine(&source, &brought, &authority.lineage)?;
     let state = &authority.state;
-    if matches!(file, WalFile::Segment(..)) && source.name.timeline() < state.timeline {
+    let timeline = source.name.timeline();
+    if matches!(file, WalFile::Segment(..))
+        && timeline < state.timeline
+        && timeline < lineage::entered_at(repository, authority.lineage.id, state).await?
+    {
         return left_timeline(repository, &authority, &source, &file, &brought).await;
     }
     let provenance = Provenance {
@@ -99,7 +103,48 @@ pub async fn push(repository: &Repository, request: &PushRequest<'_>) -> Result<
     let content = (brought.path, brought.len);
     let (how, threads) = (request.compression, request.threads);
     let put = wal_object::put(repository, &file, &content, provenance, how, threads).await?;
-    outcome(repository, &authority.lineage, &file, &brought, put)
+    let pushed = outcome(repository, &authority.lineage, &file, &brought, put)?;
+    // Behind the history itself, which a path to its timeline is made of. Should this fail,
+    // PostgreSQL archives the same history again.
+    if let WalFile::History(timeline) = file
+        && let Ok(history) = TimelineHistory::parse(timeline, &brought.head)
+    {
+        follow(repository, &authority, &history, request.now).await?;
+    }
+    Ok(pushed)
+}
+
+/// Moves the lineage to the timeline of `history`, which the writer in force has just archived, when
+/// it promoted in place: without that, targets would go on to mean the timeline it left.
+///
+/// A timeline that does not descend from the current one, or that another restore has reserved, is
+/// nobody's promotion in place; it is archived and the lineage stays.
+async fn follow(
+    repository: &Repository,
+    authority: &Authority,
+    history: &TimelineHistory,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let (lineage, writer, state) = (&authority.lineage, &authority.writer, &authority.state);
+    let timeline = history.timeline();
+    if timeline <= state.timeline {
+        return Ok(());
+    }
+    let descends = history.entries().iter().any(|entry| entry.timeline == state.timeline);
+    let reserved = lineage::reservation(repository, lineage.id, timeline).await?;
+    let place = format!("{}:{}", writer.host, writer.data_directory);
+    if !descends || reserved.is_some_and(|reservation| reservation.place != place) {
+        tracing::warn!(%timeline, current = %state.timeline, "this timeline is not followed");
+        return Ok(());
+    }
+    let next = State {
+        number: state.number.saturating_add(1),
+        timeline,
+        writer: state.writer,
+        reason: lineage::PROMOTED_IN_PLACE.into(),
+        since: now,
+    };
+    Ok(lineage::advance(repository, lineage.id, &next).await?)
 }
 
 /// Proves that the token is a registered writer's, used from where it was given to, and that this

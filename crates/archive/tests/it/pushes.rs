@@ -7,7 +7,8 @@ use archive::content;
 use archive::credential::Credential;
 use archive::{Error, Pushed, push};
 use pg::{SystemId, TimelineId};
-use repository::lineage;
+use repository::lineage::{self, Reservation};
+use repository::timeline;
 use repository::wal_object::{self, WalFile};
 use stdx::{Diagnostic, Id};
 use store::local::Access;
@@ -228,6 +229,52 @@ fn histories_are_never_replaced_and_backup_notes_are_kept() {
         let text = format!("START WAL LOCATION: 0/500028 (file {})\nSTOP WAL …\n", name(1, 5));
         let path = site.wal(&note, text.as_bytes());
         assert_eq!(site.push(&repository, &path).await.unwrap(), Pushed::Stored);
+    });
+}
+
+#[test]
+fn a_promotion_in_place_moves_the_lineage_to_its_timeline() {
+    run(async {
+        let repository = in_memory();
+        let site = Site::register(&repository, SYSTEM, 16).await;
+        let history = async |timeline: u32, text: &str| {
+            let path = site.wal(&format!("{timeline:08X}.history"), text.as_bytes());
+            site.push(&repository, &path).await.unwrap();
+            let state = lineage::state(&repository, site.lineage.id).await.unwrap().unwrap();
+            assert_eq!(state.writer, site.credential.writer);
+            let latest = timeline::latest(&repository, site.lineage.id).await.unwrap();
+            assert_eq!(latest, state.timeline);
+            (state.number, state.timeline.get())
+        };
+        let reserve = async |timeline: u32, place: String| {
+            let reservation = Reservation {
+                timeline: TimelineId::new(timeline),
+                parent: TimelineId::new(2),
+                owner: Id::random(),
+                place,
+                taken: now(),
+            };
+            lineage::reserve(&repository, site.lineage.id, &reservation).await.unwrap();
+        };
+        site.archive(&repository, &[3]).await;
+        for _ in 0..2 {
+            assert_eq!(history(2, "1\t0/580000\tx\n").await, (2, 2));
+        }
+        // What it wrote before and had not archived yet still comes.
+        site.archive(&repository, &[4]).await;
+        // Another branch of timeline 1, and one that somebody else has reserved.
+        assert_eq!(history(3, "1\t0/480000\tx\n").await, (2, 2));
+        reserve(4, "db2:/var/lib/restored".into()).await;
+        assert_eq!(history(4, "1\t0/580000\tx\n2\t0/680000\ty\n").await, (2, 2));
+        reserve(5, format!("{HOST}:{}", site.data.display())).await;
+        assert_eq!(history(5, "1\t0/580000\tx\n2\t0/680000\ty\n").await, (3, 5));
+        // An ancestor's history again changes nothing.
+        assert_eq!(history(2, "1\t0/580000\tx\n").await, (3, 5));
+        site.archive(&repository, &[2]).await;
+        // Who comes after it does not write what it wrote.
+        let heir = Site::join(&repository, site.lineage.clone(), 16, 4, 5).await;
+        let error = heir.push(&repository, &heir.segment(1, 7, 7)).await.unwrap_err();
+        assert_eq!(code(&error), "RF0109");
     });
 }
 
