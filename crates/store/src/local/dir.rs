@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 
 use super::fault::Fault;
@@ -116,8 +116,20 @@ impl Folder {
             // The umask may have taken the group's bits.
             rustix::fs::fchmod(&child, Mode::from_raw_mode(access.dir_mode()))?;
         }
+        self.hand_over(&child)?;
         self.sync()?;
         Ok(child)
+    }
+
+    /// Gives what root has made to the owner of this folder: the archiver of a server runs as that
+    /// user, and must be able to go on where root left off.
+    pub(super) fn hand_over(&self, made: impl AsFd) -> Result<(), Fault> {
+        if rustix::process::geteuid().is_root() {
+            let owner = rustix::fs::fstat(self)?;
+            let (user, group) = (Uid::from_raw(owner.st_uid), Gid::from_raw(owner.st_gid));
+            rustix::fs::fchown(made, Some(user), Some(group))?;
+        }
+        Ok(())
     }
 
     /// The folder of temporary files, made if missing.

@@ -39,7 +39,7 @@ pub(super) async fn ensure(
     let mut existing: Option<(Arc<dyn Store>, &RepositoryConfig)> = None;
     let mut stores = Vec::new();
     for table in tables {
-        let store = open_store(table, true)?;
+        let store = create_store(config, table)?;
         let there = match unlock::describe(&store).await {
             Ok(_) => true,
             Err(repository::Error::NoRepository { .. }) => false,
@@ -93,6 +93,25 @@ pub(super) async fn ensure(
         });
     }
     Ok(made)
+}
+
+/// Opens the store; the folders of a local one that are made for it belong to whoever runs the
+/// server: its archiver stores into them.
+fn create_store(config: &Config, table: &RepositoryConfig) -> anyhow::Result<Arc<dyn Store>> {
+    let path = Path::new(table.url.strip_prefix("file://").unwrap_or(&table.url));
+    let made: Vec<&Path> = match path.is_absolute() {
+        true => path.ancestors().take_while(|folder| !folder.exists()).collect(),
+        false => Vec::new(),
+    };
+    let store = open_store(table, true)?;
+    for cluster in config.clusters.values() {
+        if cluster.repositories.contains(&table.name) {
+            for folder in &made {
+                crate::wiring::hand_to_owner_of(&cluster.data_directory, folder)?;
+            }
+        }
+    }
+    Ok(store)
 }
 
 /// The store must honour put-if-absent, unless one writer was declared.
