@@ -135,7 +135,9 @@ pub(super) fn explain_unknown(path: &Path, key: &str, message: &str, whole: &str
                 .iter()
                 .map(|known| (strsim::damerau_levenshtein(unknown, known), *known))
                 .min()
-                .filter(|(distance, _)| *distance <= unknown.len().div_ceil(2) + 1)
+                .filter(|(distance, known)| {
+                    *distance <= unknown.len().div_ceil(2) + 1 || known.starts_with(unknown)
+                })
                 .map(|(_, known)| known.to_owned());
             let table = key.strip_suffix(unknown).unwrap_or(key).trim_end_matches('.');
             Error::UnknownKey {

@@ -44,7 +44,7 @@ pub(crate) struct Arguments {
     /// The key file; made when it is missing [default: beside the configuration]
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
-    /// Write the recovery code to this file instead of showing it once
+    /// Write the recovery code to this file instead of showing it once; one that is there is used
     #[arg(long, value_name = "FILE")]
     recovery_code_file: Option<PathBuf>,
     /// Where the recovery kit is written [default: beside the configuration]

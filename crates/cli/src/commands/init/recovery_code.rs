@@ -20,6 +20,14 @@ const TRIES_MAX: usize = 5;
 
 /// Draws a recovery code and makes sure that somebody has it.
 pub(super) fn make(context: &Context<'_>, arguments: &Arguments) -> anyhow::Result<Unlock> {
+    if let Some(path) = arguments.recovery_code_file.as_ref().filter(|path| path.exists()) {
+        // What an interrupted `init` has written opens, or will open, what it began.
+        let text = std::fs::read_to_string(path)
+            .map(zeroize::Zeroizing::new)
+            .with_context(|| format!("read the recovery code from '{}'", path.display()))?;
+        context.printer.note(&format!("the recovery code in '{}' is used", path.display()));
+        return Ok(RecoveryCode::parse(text.trim())?.unlock());
+    }
     let code = RecoveryCode::random();
     if let Some(path) = &arguments.recovery_code_file {
         stdx::durable::create_new(path, format!("{}\n", *code.render()).as_bytes(), 0o600)
