@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use testbed::postgres::Stop;
 
 use crate::random::Random;
 use crate::recovering::{assert_still_recovering, assert_stops_with, recover};
-use crate::site::Site;
+use crate::site::{Site, processes_with};
 
 const SEGMENTS: u32 = 8;
 const ROWS: &str = "800|36000";
@@ -139,19 +139,6 @@ fn kill_until(ended: &AtomicBool, killed: &AtomicU32, ticket: &str, mut random: 
             }
         }
     }
-}
-
-/// Running rollforward processes with this argument.
-fn processes_with(argument: &str) -> Vec<Pid> {
-    let entries = fs::read_dir("/proc").unwrap().filter_map(|entry| {
-        let entry = entry.ok()?;
-        let pid = entry.file_name().to_str()?.parse().ok()?;
-        let line = fs::read(entry.path().join("cmdline")).ok()?;
-        let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
-        let ours = words.first()?.ends_with("/rollforward");
-        (ours && words.iter().any(|word| word == argument)).then(|| Pid::from_raw(pid))?
-    });
-    entries.collect()
 }
 
 #[test]

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::process::Pid;
 use serde_json::Value;
 use testbed::postgres::{Builder, Cluster, Install};
-use testbed::{Workdir, as_postgres, poll};
+use testbed::{Workdir, as_postgres};
 
 use crate::program::{Ran, program, text};
 
@@ -218,8 +219,15 @@ pub(crate) fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
-/// Waits until the server has ended, and returns what it logged.
-pub(crate) fn wait_until_down(cluster: &Cluster) -> String {
-    poll(DEADLINE, "the server to end", || !cluster.is_running());
-    cluster.log_text()
+/// Running rollforward processes with this argument.
+pub(crate) fn processes_with(argument: &str) -> Vec<Pid> {
+    let entries = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let entry = entry.ok()?;
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let line = fs::read(entry.path().join("cmdline")).ok()?;
+        let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+        let ours = words.first()?.ends_with("/rollforward");
+        (ours && words.iter().any(|word| word == argument)).then(|| Pid::from_raw(pid))?
+    });
+    entries.collect()
 }
