@@ -158,6 +158,21 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// The folder is not that of the writer in force: of a copy, perhaps.
+    #[error(
+        "'{}' on host '{host}' is not the WAL of the production of cluster '{cluster}': expected that of '{expected}'",
+        .folder.display()
+    )]
+    NotProduction {
+        /// The folder `pg_wal`.
+        folder: PathBuf,
+        /// The cluster.
+        cluster: String,
+        /// Host and data directory of the writer in force.
+        expected: String,
+        /// This host.
+        host: String,
+    },
 }
 
 /// Two contents of one WAL file.
@@ -242,6 +257,7 @@ codes! {
     OFF_PATH = "RF0114", "WAL of a timeline that this restore does not follow", Permanent, Failed;
     VERSION = "RF0115", "WAL of another major version", Permanent, Failed;
     NO_SALVAGE = "RF0116", "nothing can be salvaged", Permanent, Failed;
+    NOT_PRODUCTION = "RF0117", "the folder is not the production's", Permanent, Failed;
 }
 
 impl Diagnostic for Error {
@@ -264,6 +280,7 @@ impl Diagnostic for Error {
             Self::OffPath { .. } => &OFF_PATH,
             Self::Version { .. } => &VERSION,
             Self::NoSalvage { .. } => &NO_SALVAGE,
+            Self::NotProduction { .. } => &NOT_PRODUCTION,
         }
     }
 
@@ -315,6 +332,7 @@ impl Diagnostic for Error {
             Self::TimelineTaken { .. } => &["restore again: a new timeline is reserved then"],
             Self::OffPath { .. } => &[
                 "recovery_target_timeline was changed after the restore: restore again with the target you want",
+                "without a restore's ticket only the way to the cluster's current timeline is served",
             ],
             Self::Version { .. } => {
                 &["after pg_upgrade the cluster needs a new history: `rollforward init`"]
@@ -322,6 +340,10 @@ impl Diagnostic for Error {
             Self::NoSalvage { .. } => {
                 &["name the folder pg_wal of the failed server, readable by this user"]
             }
+            Self::NotProduction { .. } => &[
+                "if it is the failed production's disk, mounted elsewhere or moved: `rollforward wal salvage CLUSTER --pg-wal DIR --elsewhere`",
+                "the WAL of a copy must stay out: it would take the names of what the production writes next",
+            ],
         };
         hints.iter().map(|hint| (*hint).into()).collect()
     }

@@ -16,17 +16,46 @@ use jiff::Timestamp;
 use pg::wal::RecordReader;
 use pg::{Lsn, SystemId, TimelineId, WalSegment};
 use repository::codec::Compression;
-use repository::lineage::Lineage;
+use repository::lineage::{self, Lineage};
 use repository::wal_object::{self, Provenance, WalFile, WalPut};
 use repository::{Repository, names, piece};
 use stdx::Id;
 
 use crate::content;
+use crate::credential::Credential;
 use crate::error::Error;
 use folder::Folder;
 
 /// Bytes of WAL given to the decoder at a time.
 const FEED_LEN: usize = 1 << 20;
+
+/// Why a folder is taken for that of the cluster's production.
+#[derive(Clone, Copy, Debug)]
+pub enum Place<'a> {
+    /// Its writer in force was registered with this token for this host, and with the data
+    /// directory that the folder belongs to. Only this keeps out the WAL of a copy, which has the
+    /// same system identifier and would take names that the production has not used yet.
+    Registered {
+        /// What the token file of this host says.
+        credential: &'a Credential,
+        /// This host's name, as it was registered.
+        host: &'a str,
+    },
+    /// Somebody says so: the failed server's disk is mounted elsewhere.
+    Elsewhere {
+        /// Who stores it.
+        writer: Id,
+    },
+}
+
+impl Place<'_> {
+    const fn writer(&self) -> Id {
+        match self {
+            Self::Registered { credential, .. } => credential.writer,
+            Self::Elsewhere { writer } => *writer,
+        }
+    }
+}
 
 /// What to salvage, and for whom.
 #[derive(Clone, Copy, Debug)]
@@ -35,8 +64,8 @@ pub struct SalvageRequest<'a> {
     pub pg_wal: &'a Path,
     /// The lineage it belongs to.
     pub lineage: &'a Lineage,
-    /// Who stores it.
-    pub writer: Id,
+    /// Why this folder.
+    pub place: Place<'a>,
     /// How to compress.
     pub compression: Compression,
     /// Threads that compress and seal.
@@ -75,11 +104,13 @@ pub struct Tail {
 ///
 /// # Errors
 /// [`Error::NoSalvage`] when the folder has no WAL, [`Error::Foreign`] when it is another
-/// cluster's, [`Error::File`], or an error of the repository. What was stored until then stays.
+/// cluster's, [`Error::NotProduction`] and [`Error::UnknownWriter`] when it is not the production's,
+/// [`Error::File`], or an error of the repository. What was stored until then stays.
 pub async fn salvage(
     repository: &Repository,
     request: &SalvageRequest<'_>,
 ) -> Result<Salvaged, Error> {
+    authorise(repository, request).await?;
     let folder = Folder::read(request.pg_wal, request.lineage)?;
     let mut salvaged = Salvaged { timeline: folder.newest(), ..Salvaged::default() };
     for timeline in &folder.histories {
@@ -99,6 +130,35 @@ pub async fn salvage(
         }
     }
     Ok(salvaged)
+}
+
+/// Proves that the folder belongs to the writer in force.
+async fn authorise(repository: &Repository, request: &SalvageRequest<'_>) -> Result<(), Error> {
+    let Place::Registered { credential, host } = request.place else { return Ok(()) };
+    let real = fs::canonicalize(request.pg_wal).map_err(Error::file("read", request.pg_wal))?;
+    let unknown = |reason: &str| Error::UnknownWriter {
+        token_file: credential.file.clone(),
+        reason: reason.into(),
+    };
+    let lineage = request.lineage;
+    let state = lineage::state(repository, lineage.id).await?;
+    let state = state.ok_or_else(|| unknown("no writer of this history is in force yet"))?;
+    let writer = lineage::read_writer(repository, lineage.id, state.writer).await?;
+    // `pg_wal` may be a link to another disk, and the folder may be named either way.
+    let its_own = fs::canonicalize(Path::new(&writer.data_directory).join("pg_wal"));
+    if writer.host != host || its_own.ok().as_ref() != Some(&real) {
+        return Err(Error::NotProduction {
+            folder: request.pg_wal.to_owned(),
+            cluster: lineage.cluster.clone(),
+            expected: format!("{}:{}", writer.host, writer.data_directory),
+            host: host.to_owned(),
+        });
+    }
+    let digest = repository.keys().digest(credential.token.expose());
+    if credential.writer != writer.id || *digest.as_bytes() != writer.token_digest {
+        return Err(unknown("expected the token of the writer in force"));
+    }
+    Ok(())
 }
 
 /// The names of the complete segments that the repository has of a timeline.
@@ -223,7 +283,7 @@ fn provenance(request: &SalvageRequest<'_>, system_id: SystemId) -> Provenance {
     Provenance {
         lineage: request.lineage.id,
         system_id,
-        writer: request.writer,
+        writer: request.place.writer(),
         written: request.now,
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use archive::locate::{LocateRequest, Located, Names, Suspect, What, locate};
-use archive::salvage::{SalvageRequest, Salvaged, salvage};
+use archive::salvage::{Place, SalvageRequest, Salvaged, salvage};
 use archive::status::status;
 use archive::{GetRequest, Route, Verdict, get};
 use pg::wal::TimestampTz;
@@ -175,7 +175,7 @@ async fn save(repository: &Repository, shop: &Shop, lineage: &Lineage, writer: I
     let request = SalvageRequest {
         pg_wal: &shop.pg_wal(),
         lineage,
-        writer,
+        place: Place::Elsewhere { writer },
         compression: repository::Compression::default(),
         threads: 2,
         now: now(),

@@ -4,15 +4,17 @@ use std::fs;
 use std::path::Path;
 
 use archive::Error;
-use archive::salvage::{SalvageRequest, Salvaged, salvage};
+use archive::credential::Credential;
+use archive::salvage::{Place, SalvageRequest, Salvaged, salvage};
 use archive::status::{Status, status};
 use jiff::{SignedDuration, Timestamp};
 use pg::{Lsn, TimelineId};
 use repository::Repository;
 use repository::gap::{self, Gap};
+use repository::seal::Secret;
 use stdx::Diagnostic;
 
-use crate::support::{Site, in_memory, mib, name, now, run, segment_bytes};
+use crate::support::{HOST, Site, in_memory, mib, name, now, run, segment_bytes};
 
 const SYSTEM: u64 = 7_301_000_000_000_000_001;
 
@@ -59,10 +61,19 @@ fn holes_conflicts_gaps_and_age_are_told() {
 }
 
 async fn save(repository: &Repository, site: &Site, pg_wal: &Path) -> Result<Salvaged, Error> {
+    save_from(repository, site, pg_wal, Place::Elsewhere { writer: site.credential.writer }).await
+}
+
+async fn save_from(
+    repository: &Repository,
+    site: &Site,
+    pg_wal: &Path,
+    place: Place<'_>,
+) -> Result<Salvaged, Error> {
     let request = SalvageRequest {
         pg_wal,
         lineage: &site.lineage,
-        writer: site.credential.writer,
+        place,
         compression: repository::Compression::default(),
         threads: 1,
         now: now(),
@@ -88,6 +99,53 @@ fn a_folder_without_our_wal_is_refused() {
         let missing = folder.path().join("missing");
         assert_eq!(save(&repository, &site, &missing).await.unwrap_err().info().code, "RF0101");
         assert!(repository.list("wal/").await.unwrap().is_empty());
+    });
+}
+
+#[test]
+fn only_the_productions_own_folder_is_salvaged_unless_somebody_says_otherwise() {
+    run(async {
+        let repository = in_memory();
+        let old = Site::register(&repository, SYSTEM, 16).await;
+        let site = Site::join(&repository, old.lineage.clone(), 16, 2, 1).await;
+        let history = "1\t0/500000\tx\n";
+        let copy = tempfile::tempdir().unwrap();
+        for (folder, site) in [(site.data.join("pg_wal"), &site), (old.data.join("pg_wal"), &old)] {
+            fs::write(folder.join(name(1, 5)), segment_bytes(SYSTEM, 1, 5, 0)).unwrap();
+            fs::write(folder.join("00000002.history"), history).unwrap();
+            assert_eq!(site.lineage.id, old.lineage.id);
+        }
+        fs::write(copy.path().join(name(1, 5)), segment_bytes(SYSTEM, 1, 5, 0)).unwrap();
+        let check = async |folder: &Path, credential: &Credential, host: &str, expect: &str| {
+            let place = Place::Registered { credential, host };
+            let seen = save_from(&repository, &site, folder, place).await;
+            let seen = seen.map_or_else(|error| error.info().code, |_| "salvaged");
+            assert_eq!(seen, expect, "{} {host}", folder.display());
+            let stored = repository.list("history/").await.unwrap().len();
+            assert_eq!(stored, usize::from(expect == "salvaged"));
+        };
+        let own = site.data.join("pg_wal");
+        check(copy.path(), &site.credential, HOST, "RF0117").await;
+        check(&old.data.join("pg_wal"), &old.credential, HOST, "RF0117").await;
+        check(&own, &site.credential, "db2", "RF0117").await;
+        check(&own, &old.credential, HOST, "RF0105").await;
+        let forged = Credential { token: Secret::random(), ..site.credential.clone() };
+        check(&own, &forged, HOST, "RF0105").await;
+        check(&own, &site.credential, HOST, "salvaged").await;
+        // pg_wal may be a link to another disk.
+        let disk = tempfile::tempdir().unwrap();
+        fs::rename(&own, disk.path().join("wal")).unwrap();
+        std::os::unix::fs::symlink(disk.path().join("wal"), &own).unwrap();
+        check(&own, &site.credential, HOST, "salvaged").await;
+        check(&disk.path().join("wal"), &site.credential, HOST, "salvaged").await;
+        // The registered directory is gone; what is left of it is mounted elsewhere.
+        fs::remove_file(&own).unwrap();
+        let mounted = disk.path().join("wal");
+        let place = Place::Registered { credential: &site.credential, host: HOST };
+        let error = save_from(&repository, &site, &mounted, place).await.unwrap_err();
+        assert_eq!(error.info().code, "RF0117");
+        assert!(error.hints().iter().any(|hint| hint.contains("--elsewhere")));
+        assert_eq!(save(&repository, &site, &mounted).await.unwrap().already_there, 1);
     });
 }
 

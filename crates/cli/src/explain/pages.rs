@@ -16,6 +16,7 @@ const PAGES: &[(&str, &str)] = &[
     ("RF0114", include_str!("RF0114.md")),
     ("RF0115", include_str!("RF0115.md")),
     ("RF0116", include_str!("RF0116.md")),
+    ("RF0117", include_str!("RF0117.md")),
     ("RF0201", include_str!("RF0201.md")),
     ("RF0202", include_str!("RF0202.md")),
     ("RF0203", include_str!("RF0203.md")),

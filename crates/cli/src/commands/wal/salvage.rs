@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use archive::salvage::{SalvageRequest, Salvaged, salvage};
+use archive::salvage::{Place, SalvageRequest, Salvaged, salvage};
 use serde::Serialize;
 use stdx::{Clock, SystemClock};
 
@@ -17,6 +17,10 @@ pub(crate) struct Arguments {
     /// The failed server's WAL folder [default: pg_wal of the configured data directory]
     #[arg(long, value_name = "DIR")]
     pg_wal: Option<PathBuf>,
+    /// The folder is the failed production's, though it lies on another host or path than
+    /// registered: its disk is mounted here
+    #[arg(long, requires = "pg_wal")]
+    elsewhere: bool,
 }
 
 /// What was salvaged.
@@ -36,13 +40,19 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
     let cluster = config.cluster(arguments.cluster.as_deref())?;
     let folder = arguments.pg_wal.clone().unwrap_or_else(|| cluster.data_directory.join("pg_wal"));
     let credential = archive::Credential::read(&wiring::token_path(&config, &cluster.name))?;
+    let host = wiring::host_name();
+    let place = if arguments.elsewhere {
+        Place::Elsewhere { writer: credential.writer }
+    } else {
+        Place::Registered { credential: &credential, host: &host }
+    };
     block_on(async {
         let repository = open_set(&config, cluster, None, Purpose::Write, context.printer).await?;
         let lineage = repository::lineage::of_cluster(&repository, &cluster.name).await?;
         let request = SalvageRequest {
             pg_wal: &folder,
             lineage: &lineage,
-            writer: credential.writer,
+            place,
             compression: cluster.compression,
             threads: cluster.workers.unwrap_or_else(super::default_threads),
             now: SystemClock::new().now(),
