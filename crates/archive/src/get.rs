@@ -42,7 +42,7 @@ pub struct GetRequest<'a> {
     pub destination: &'a Path,
     /// The lineage the restored cluster comes from.
     pub lineage: &'a Lineage,
-    /// The timelines recovery follows; without stretches, any (a standby that follows the latest).
+    /// The timelines recovery follows; without stretches, any.
     pub route: &'a Route,
     /// The position up to which recovery needs every byte of WAL: the end of the last record it
     /// must read. `None`: as far as the repository has WAL without a hole.
@@ -149,10 +149,21 @@ fn on_route(request: &GetRequest<'_>, segment: WalSegment) -> Result<bool, Error
     if route.target().is_none() {
         return Ok(true);
     }
+    // A standby that searches its way may be behind or ahead of what is current here: for it this
+    // is "not yet", and then it searches again, or streams.
+    let waits = request.standby && route.is_searched();
     if !route.timelines().any(|timeline| timeline == segment.timeline) {
+        if waits {
+            tracing::warn!(name = request.name, path = route.describe(), "not on the way");
+            return Ok(false);
+        }
         return Err(Error::OffPath { name: request.name.to_owned(), path: route.describe() });
     }
     match route.file(segment.number) {
+        Some(file) if file != segment && waits => {
+            tracing::debug!(name = request.name, "another timeline has this segment");
+            Ok(false)
+        }
         Some(file) if file != segment => match request.end {
             Some(end) if end <= segment.begin(size) => Ok(false),
             _ => Err(Error::Hole {

@@ -9,19 +9,36 @@ use repository::timeline::TimelinePath;
 pub struct Route {
     stretches: Vec<PathStretch>,
     segment_size: SegmentSize,
+    is_searched: bool,
 }
 
 impl Route {
     /// The way along `stretches`, oldest first ([`pg::TimelineHistory::path`]).
     #[must_use]
     pub fn new(stretches: Vec<PathStretch>, segment_size: SegmentSize) -> Self {
-        Self { stretches, segment_size }
+        Self { stretches, segment_size, is_searched: false }
     }
 
     /// The way along `path`.
     #[must_use]
     pub fn along(path: &TimelinePath, segment_size: SegmentSize) -> Self {
         Self::new(path.stretches().to_vec(), segment_size)
+    }
+
+    /// The same way for a PostgreSQL that is not told its end, and searches it: with
+    /// `recovery_target_timeline = 'latest'` it takes the timeline before the first one that has no
+    /// history. So ids on the way to the end that were given up look taken, and none is behind it.
+    ///
+    /// PostgreSQL: `findNewestTimeLine`, src/backend/access/transam/timeline.c.
+    #[must_use]
+    pub fn searched(self) -> Self {
+        Self { is_searched: true, ..self }
+    }
+
+    /// Whether PostgreSQL searches the end of the way by itself.
+    #[must_use]
+    pub const fn is_searched(&self) -> bool {
+        self.is_searched
     }
 
     /// The segment size.

@@ -20,6 +20,11 @@ pub(super) async fn get(
     timeline: TimelineId,
 ) -> Result<bool, Error> {
     let is_on_path = request.route.timelines().any(|on_path| on_path == timeline);
+    if let (true, Some(end), false) =
+        (request.route.is_searched(), request.route.target(), is_on_path)
+    {
+        return searched(request, timeline, end);
+    }
     let reserved = request.reserved.filter(|_| !is_on_path);
     if reserved.is_some_and(|reserved| timeline > reserved) {
         return Ok(false);
@@ -49,12 +54,27 @@ pub(super) async fn get(
     Ok(true)
 }
 
-/// A history file for `timeline`, an id that nobody has used: PostgreSQL only looks whether there
-/// is one. Should anybody read it, it branches from `parent` at the start of the log.
+/// Answers a PostgreSQL that searches the latest timeline and asks for one that does not lead there.
+fn searched(
+    request: &GetRequest<'_>,
+    timeline: TimelineId,
+    end: TimelineId,
+) -> Result<bool, Error> {
+    if timeline > end || timeline == TimelineId::FIRST {
+        return Ok(false);
+    }
+    let before = request.route.timelines().filter(|on_path| *on_path < timeline).last();
+    let parent = before.unwrap_or(TimelineId::FIRST);
+    deliver::deliver(request.destination, placeholder(parent, timeline, end).as_bytes())?;
+    Ok(true)
+}
+
+/// A history file for `timeline`, an id that leads nowhere: PostgreSQL only looks whether there is
+/// one. Should anybody read it, it branches from `parent` at the start of the log.
 #[must_use]
-pub fn placeholder(parent: TimelineId, timeline: TimelineId, reserved: TimelineId) -> String {
+pub fn placeholder(parent: TimelineId, timeline: TimelineId, wanted: TimelineId) -> String {
     format!(
-        "# rollforward: id {timeline} is passed over, {reserved} is reserved for this restore\n\
+        "# rollforward: id {timeline} is passed over on the way to {wanted}\n\
          {parent}\t0/0\tplaceholder\n"
     )
 }

@@ -379,3 +379,54 @@ fn a_history_may_be_absent_unless_the_restore_follows_it() {
         assert_eq!(restore.short(&repository, &site, "00000001.history").await, "absent");
     });
 }
+
+/// What PostgreSQL finds when it searches the latest timeline, from `from` on: the last id before
+/// the first one without a history (`findNewestTimeLine`).
+async fn newest(restore: &Restore, repository: &Repository, site: &Site, from: u32) -> u32 {
+    let mut newest = from;
+    while restore.short(repository, site, &format!("{:08X}.history", newest + 1)).await != "absent"
+    {
+        newest += 1;
+    }
+    newest
+}
+
+#[test]
+fn a_search_for_the_latest_timeline_ends_at_the_current_one() {
+    run(async {
+        let repository = in_memory();
+        let site = Site::register(&repository, SYSTEM, 16).await;
+        site.archive(&repository, &[4, 5, 6]).await;
+        // 2 and 4 were given up before they had a history; 3 and 6 were abandoned behind theirs.
+        let real = "1\t0/580000\tno recovery target specified\n";
+        for (id, text) in [(3, "1\t0/480000\tx\n"), (5, real), (6, "1\t0/490000\ty\n")] {
+            let path = site.wal(&format!("{id:08X}.history"), text.as_bytes());
+            site.push(&repository, &path).await.unwrap();
+        }
+        for standby in [false, true] {
+            let way = route(5, real).searched();
+            let restore = Restore { standby, ..Restore::new(way, None) };
+            assert_eq!(newest(&restore, &repository, &site, 1).await, 5);
+            assert_eq!(newest(&restore, &repository, &site, 5).await, 5);
+            let content = async |id: u32| {
+                let name = format!("{id:08X}.history");
+                assert_eq!(restore.short(&repository, &site, &name).await, "delivered");
+                let text = fs::read(restore.destination()).unwrap();
+                TimelineHistory::parse(TimelineId::new(id), &text).unwrap();
+                String::from_utf8(text).unwrap()
+            };
+            assert_eq!(content(5).await, real);
+            // The abandoned branch is not told where it really left.
+            for id in 2..5 {
+                let (id, end) = (TimelineId::new(id), TimelineId::new(5));
+                assert_eq!(content(id.get()).await, placeholder(TimelineId::FIRST, id, end));
+            }
+            assert_eq!(restore.short(&repository, &site, &name(1, 4)).await, "delivered");
+            // Timeline 5 begins in segment 5 and is not archived yet: a standby waits for it.
+            let missing = if standby { "absent" } else { "RF0111" };
+            assert_eq!(restore.short(&repository, &site, &name(1, 5)).await, missing);
+            let elsewhere = if standby { "absent" } else { "RF0114" };
+            assert_eq!(restore.short(&repository, &site, &name(6, 5)).await, elsewhere);
+        }
+    });
+}

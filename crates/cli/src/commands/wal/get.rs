@@ -16,6 +16,7 @@ use archive::route::Route;
 use archive::verdict::{Exit, Verdict, exit_of};
 use clap::Parser;
 use repository::lineage::{self, Lineage};
+use repository::timeline;
 
 use super::super::Context;
 use super::ticket::{Facts, Ticket};
@@ -41,7 +42,7 @@ pub(crate) struct Arguments {
     /// The ticket that `rollforward restore` wrote; fixes lineage, timelines and end
     #[arg(long, value_name = "FILE", conflicts_with = "cluster")]
     ticket: Option<PathBuf>,
-    /// Without a ticket: the cluster, along whatever timeline is asked for
+    /// Without a ticket: the cluster, along its current timeline
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
 }
@@ -156,7 +157,9 @@ fn request<'a>(
     }
 }
 
-/// For a standby, or by hand: any timeline, as far as the archive goes without a hole.
+/// For a standby, or by hand: along the cluster's current timeline, as far as the archive goes
+/// without a hole. PostgreSQL's own search for it would stop at an id that a restore gave up, or
+/// follow a branch that was abandoned.
 fn without_ticket(
     context: &Context<'_>,
     arguments: &Arguments,
@@ -171,11 +174,13 @@ fn without_ticket(
                 open_set(&config, cluster, None, Purpose::Read, context.printer).await?;
             let lineage = lineage::of_cluster(&repository, &cluster.name).await?;
             let size = segment_size(&repository, &lineage).await?;
+            let current = timeline::latest(&repository, lineage.id).await?;
+            let path = timeline::path_to(&repository, lineage.id, current).await?;
             let request = GetRequest {
                 name: &arguments.name,
                 destination,
                 lineage: &lineage,
-                route: &Route::new(Vec::new(), size),
+                route: &Route::along(&path, size).searched(),
                 end: None,
                 reserved: None,
                 standby,
