@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use repository::Member;
 use repository::key_file::KeyFile;
 use repository::unlock::{self, NewRepository, NewSet, Unlock};
+use repository::{Member, names};
 use serde::Serialize;
 use store::Store;
 
@@ -16,6 +16,9 @@ use super::Arguments;
 use crate::config::{Config, KeySource, RepositoryConfig};
 use crate::secrets;
 use crate::wiring::open_store;
+
+/// An interrupted creation leaves a slot for each way in and one data key.
+const LEFTOVERS_MAX: usize = 100;
 
 /// One repository after `init`.
 #[derive(Debug, Serialize)]
@@ -31,11 +34,11 @@ pub(super) async fn ensure(
     context: &Context<'_>,
     arguments: &Arguments,
     config: &Config,
-    names: &[String],
+    members: &[String],
     now: Timestamp,
 ) -> anyhow::Result<Vec<Made>> {
     let tables: Vec<&RepositoryConfig> =
-        names.iter().filter_map(|name| config.repositories.get(name)).collect();
+        members.iter().filter_map(|name| config.repositories.get(name)).collect();
     let mut existing: Option<(Arc<dyn Store>, &RepositoryConfig)> = None;
     let mut stores = Vec::new();
     for table in tables {
@@ -52,6 +55,7 @@ pub(super) async fn ensure(
     }
     let missing: Vec<_> = stores.iter().filter(|(_, _, there)| !there).collect();
     for (store, table, _) in &missing {
+        clear_leftovers(context, store).await?;
         prove(store, table).await?;
     }
     let secrets =
@@ -93,6 +97,27 @@ pub(super) async fn ensure(
         });
     }
     Ok(made)
+}
+
+/// Removes what an `init` left that was interrupted before it wrote the descriptor: keys that
+/// nothing can have been sealed with. Where anything else is, nothing is touched: somebody may have
+/// lost a descriptor only.
+async fn clear_leftovers(context: &Context<'_>, store: &Arc<dyn Store>) -> anyhow::Result<()> {
+    let found = store.list("", None, LEFTOVERS_MAX).await?;
+    let ours = |key: &store::Key| {
+        [names::SLOTS, names::EPOCHS].iter().any(|part| key.as_str().starts_with(part))
+    };
+    if found.is_empty() || found.len() == LEFTOVERS_MAX || !found.iter().all(|meta| ours(&meta.key))
+    {
+        return Ok(());
+    }
+    context
+        .printer
+        .note(&format!("clearing the keys that an interrupted init left in '{}'", store.address()));
+    for meta in &found {
+        store.delete(&meta.key).await?;
+    }
+    Ok(())
 }
 
 /// Opens the store; the folders of a local one that are made for it belong to whoever runs the

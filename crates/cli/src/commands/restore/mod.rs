@@ -18,6 +18,7 @@ use super::Context;
 use super::target_arguments::TargetArguments;
 use super::wal::ticket::{TICKET_FILE, Ticket};
 use crate::config::{ClusterConfig, Config};
+use crate::failure::Error;
 use crate::progress::Progress;
 use crate::wiring::{self, Purpose, block_on, open_set};
 
@@ -111,10 +112,33 @@ pub(crate) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
     block_on(async {
         let only = arguments.repository.as_deref();
         let repository = open_set(&config, cluster, only, Purpose::Read, context.printer).await?;
+        if only.is_none() && repository.members().len() < cluster.repositories.len() {
+            return Err(silent_member(cluster, &repository).into());
+        }
         let report = restore(context, arguments, &config, cluster, &repository).await?;
         print(context, arguments, &report);
         Ok(0)
     })
+}
+
+/// Recovery asks for WAL that is nowhere: at its end, and for the histories of later timelines. A
+/// repository that is silent cannot prove that, so recovery would stop there, hours from now.
+fn silent_member(cluster: &ClusterConfig, repository: &Repository) -> Error {
+    let answered: Vec<&str> =
+        repository.members().iter().map(|member| member.name.as_str()).collect();
+    Error::Refused {
+        what: format!(
+            "{} of {} repositories of cluster '{}' answer: {}",
+            answered.len(),
+            cluster.repositories.len(),
+            cluster.name,
+            answered.join(", ")
+        ),
+        hint: format!(
+            "restore from one that answers: --repository {}",
+            answered.first().copied().unwrap_or("NAME")
+        ),
+    }
 }
 
 async fn restore(
