@@ -25,7 +25,7 @@ pub(crate) use nearest::nearest;
 const SCHEMES: [&str; 4] = ["file", "s3", "gs", "az"];
 
 /// Opens the store at `url`. Remote stores are not contacted yet; they come wrapped in
-/// [`Retry`](crate::retry::Retry).
+/// [`Retry`](crate::retry).
 ///
 /// # Errors
 /// [`Error::Address`] when the address or an option is not understood, with the nearest known

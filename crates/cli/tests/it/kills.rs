@@ -212,6 +212,8 @@ fn a_backup_told_to_stop_cleans_up() {
     Ran::from_output("backup".into(), &output).failed("RF0614", 1);
     assert!(site.objects("main", "backup/").is_empty());
     assert!(site.objects("main", "pack/").is_empty());
+    // The server looks after its session again when the checkpoint is complete: now.
+    site.cluster.psql("CHECKPOINT");
     let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name ~ 'rollforward'";
     site.cluster.wait_until(sessions, "0", crate::site::DEADLINE);
     site.backup();

@@ -1,5 +1,7 @@
 //! The `rollforward` program as operators and PostgreSQL call it, on real clusters of every
 //! supported major.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests are tests
+#![allow(clippy::print_stdout)] // seeds and what chance brought stand in a failed test's output
 
 mod program;
 mod random;

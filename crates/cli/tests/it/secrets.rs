@@ -127,7 +127,7 @@ fn story(site: &Site, s3: &S3, url: &str) -> Vec<Ran> {
     };
     assert!(run("init --enable-archiving"));
     site.cluster.psql("CREATE TABLE t AS SELECT i FROM generate_series(1, 300) i");
-    assert!(run("check shop") && run("backup shop"));
+    assert!(run("backup shop") && run("check shop"));
     site.cluster.psql("DELETE FROM t");
     site.archive();
     assert!(run("locate shop") && run("window shop") && run("verify shop --deep"));
@@ -159,7 +159,7 @@ fn broken(site: &Site, outputs: &mut Vec<Ran>) {
     let good = fs::read_to_string(site.config()).unwrap();
     let mut with = |text: String| {
         fs::write(site.config(), text).unwrap();
-        let ran = site.run("backups shop");
+        let ran = site.run("backup shop");
         assert!(!ran.status.success(), "{ran:?}");
         outputs.push(ran);
     };
