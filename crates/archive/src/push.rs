@@ -114,8 +114,8 @@ pub async fn push(repository: &Repository, request: &PushRequest<'_>) -> Result<
     Ok(pushed)
 }
 
-/// Moves the lineage to the timeline of `history`, which the writer in force has just archived, when
-/// it promoted in place: without that, targets would go on to mean the timeline it left.
+/// Moves the lineage to the timeline of `history`, which the writer in force has just archived,
+/// when it promoted in place: without that, targets would go on to mean the timeline it left.
 ///
 /// A timeline that does not descend from the current one, or that another restore has reserved, is
 /// nobody's promotion in place; it is archived and the lineage stays.

@@ -104,8 +104,8 @@ pub struct Tail {
 ///
 /// # Errors
 /// [`Error::NoSalvage`] when the folder has no WAL, [`Error::Foreign`] when it is another
-/// cluster's, [`Error::NotProduction`] and [`Error::UnknownWriter`] when it is not the production's,
-/// [`Error::File`], or an error of the repository. What was stored until then stays.
+/// cluster's, [`Error::NotProduction`] and [`Error::UnknownWriter`] when it is not the
+/// production's, [`Error::File`], or an error of the repository. What was stored until then stays.
 pub async fn salvage(
     repository: &Repository,
     request: &SalvageRequest<'_>,

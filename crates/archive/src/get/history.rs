@@ -54,7 +54,8 @@ pub(super) async fn get(
     Ok(true)
 }
 
-/// Answers a PostgreSQL that searches the latest timeline and asks for one that does not lead there.
+/// Answers a PostgreSQL that searches the latest timeline and asks for one that does not lead
+/// there.
 fn searched(
     request: &GetRequest<'_>,
     timeline: TimelineId,

@@ -290,6 +290,7 @@ async fn a_time_before_the_redo_never_leads_to_that_backup() {
     let segment = protected.cluster.switch_wal();
     let prefix = repository::names::wal_prefix(protected.lineage, summary.timeline);
     let deadline = std::time::Instant::now() + SOON;
+    let mut look = tokio::time::interval(Duration::from_millis(20));
     while !protected
         .repository
         .list(&prefix)
@@ -299,7 +300,7 @@ async fn a_time_before_the_redo_never_leads_to_that_backup() {
         .any(|meta| meta.key.as_str().ends_with(&segment))
     {
         assert!(std::time::Instant::now() < deadline, "'{segment}' is not archived");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        look.tick().await;
     }
     let lineage = repository::lineage::read(&protected.repository, protected.lineage);
     let lineage = lineage.await.unwrap();

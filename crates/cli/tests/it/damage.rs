@@ -39,7 +39,7 @@ fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     fs::rename(draft, path).unwrap();
 }
 
-fn flip_bit_in_the_middle(bytes: &mut Vec<u8>) {
+fn flip_bit_in_the_middle(bytes: &mut [u8]) {
     let middle = bytes.len() / 3;
     bytes[middle] ^= 0x10;
 }
@@ -84,16 +84,16 @@ fn a_flipped_bit_is_named_and_the_other_repository_serves() {
     let site = protected(16);
     site.verify_clean();
     let [main, second] = largest_pack(&site);
-    change(&main, flip_bit_in_the_middle);
+    change(&main, |bytes| flip_bit_in_the_middle(bytes));
     assert_found(&site, "--deep", "main", &main);
     assert_restore_fails(&site, "r1", "--repository main", "RF0301", &main);
     assert_restores(&site, "r2", "");
     assert_restores(&site, "r3", "--repository second");
-    change(&second, flip_bit_in_the_middle);
+    change(&second, |bytes| flip_bit_in_the_middle(bytes));
     assert_found(&site, "--deep", "second", &second);
     assert_restore_fails(&site, "r4", "", "RF0301", &main);
     // The same bit again: whole, and the directory of the failed restore can be used.
-    change(&main, flip_bit_in_the_middle);
+    change(&main, |bytes| flip_bit_in_the_middle(bytes));
     assert_restores(&site, "r4", "");
 }
 
@@ -125,10 +125,10 @@ fn damaged_wal_is_named_and_never_replayed() {
     let last = segments.last().unwrap();
     let key = last.strip_prefix(site.repository("main")).unwrap();
     let second = site.repository("second").join(key);
-    change(last, flip_bit_in_the_middle);
+    change(last, |bytes| flip_bit_in_the_middle(bytes));
     assert_found(&site, "--deep", "main", last);
     assert_restores(&site, "r1", "--latest");
-    change(&second, flip_bit_in_the_middle);
+    change(&second, |bytes| flip_bit_in_the_middle(bytes));
     let directory = site.folder.join("r2");
     let ran = site.run(&format!("restore shop --copy --latest --to {}", directory.display()));
     let said = ran.failed("RF0301", 1);
@@ -155,7 +155,7 @@ fn a_flipped_bit_in_any_kind_of_object_is_found() {
     let mut unseen = Vec::new();
     for path in kinds {
         let whole = fs::read(&path).unwrap();
-        change(&path, flip_bit_in_the_middle);
+        change(&path, |bytes| flip_bit_in_the_middle(bytes));
         let ran = site.run("verify shop --deep --repository main");
         if !matches!(ran.status.code(), Some(1 | 3)) {
             unseen.push(key_of(&site, &path));

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
-use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -20,8 +19,7 @@ fn spawn(command: &mut Command) -> Child {
 /// Runs the command and kills it after a random time; returns how it ended when it was quicker.
 fn kill_within(command: &mut Command, limit_ms: u64, random: &mut Random) -> Option<Ran> {
     let mut child = spawn(command);
-    // Not to wait for anything: the moment of the kill is what varies.
-    thread::sleep(Duration::from_micros(random.below(limit_ms * 1000)));
+    random.pass(Duration::from_millis(limit_ms));
     child.kill().unwrap();
     let output = child.wait_with_output().unwrap();
     output.status.code().map(|_| Ran::from_output(format!("{command:?}"), &output))
@@ -178,8 +176,7 @@ fn a_server_that_goes_away_during_a_backup_leaves_none() {
     let mut random = Random::seeded();
     for _ in 0..2 {
         let child = spawn(&mut site.command("backup shop"));
-        // Not to wait for anything: the moment of the stop is what varies.
-        thread::sleep(Duration::from_micros(random.below(900_000)));
+        random.pass(Duration::from_millis(900));
         site.cluster.stop(testbed::postgres::Stop::Immediate);
         let output = child.wait_with_output().unwrap();
         let ran = Ran::from_output("backup".into(), &output);

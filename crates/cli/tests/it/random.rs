@@ -1,6 +1,8 @@
 //! Random moments that can be had again.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::thread;
+use std::time::Duration;
 
 /// A sequence from a seed (SplitMix64).
 #[derive(Clone, Copy, Debug)]
@@ -21,5 +23,12 @@ impl Random {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         (mixed ^ (mixed >> 31)) % limit
+    }
+
+    /// Lets up to `limit` pass. Nothing is waited for: what varies is the moment of a kill.
+    pub(crate) fn pass(&mut self, limit: Duration) {
+        let micros = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX).max(1);
+        // May end early by itself: that moment is as good as any.
+        thread::park_timeout(Duration::from_micros(self.below(micros)));
     }
 }

@@ -131,8 +131,7 @@ impl Drop for End<'_> {
 
 fn kill_until(ended: &AtomicBool, killed: &AtomicU32, ticket: &str, mut random: Random) {
     while !ended.load(Ordering::Relaxed) {
-        // Not to wait for anything: the moment of the kill is what varies.
-        thread::sleep(Duration::from_micros(random.below(60_000)));
+        random.pass(Duration::from_millis(60));
         for pid in processes_with(ticket) {
             if random.below(3) == 0 && kill_process(pid, Signal::KILL).is_ok() {
                 killed.fetch_add(1, Ordering::Relaxed);

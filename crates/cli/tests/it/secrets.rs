@@ -20,7 +20,7 @@ fn planted(site: &Site, s3: &S3) -> Vec<(&'static str, String)> {
     let key = read("host.key");
     let token = read("state/writers/shop.token");
     vec![
-        ("key file", key.rsplit(':').next().unwrap().to_owned()),
+        ("key file", key.split(':').max_by_key(|part| part.len()).unwrap().to_owned()),
         ("recovery code", read("recovery-code")),
         ("writer token", token.rsplit(' ').next().unwrap().to_owned()),
         ("passphrase", PASSPHRASE.into()),
