@@ -9,7 +9,7 @@ use std::thread;
 use testbed::S3;
 
 use crate::program::{Ran, program};
-use crate::site::{Site, edit, files};
+use crate::site::{Site, files};
 
 const DATABASE_PASSWORD: &str = "pw-3f9c1d7e-database";
 const PASSPHRASE: &str = "pp-81b2c4aa correct horse";
@@ -69,7 +69,7 @@ fn no_secret_is_printed_logged_stored_or_passed_as_an_argument() {
         ("AWS_SECRET_ACCESS_KEY".into(), s3.secret_key().into()),
         ("ROLLFORWARD_LOG".into(), "trace".into()),
     ];
-    let url = format!("s3=s3://{}/p?endpoint={}&allow_http=true", s3.bucket(), s3.endpoint());
+    let url = format!("s3://{}/p?endpoint={}&allow_http=true", s3.bucket(), s3.endpoint());
     let (ended, lines) = (AtomicBool::new(false), Mutex::new(BTreeSet::new()));
     let folder = site.folder.path().display().to_string();
     let outputs = thread::scope(|scope| {
@@ -101,31 +101,16 @@ fn no_secret_is_printed_logged_stored_or_passed_as_an_argument() {
 
 /// From `init` to an adopted cluster, with errors on the way; returns all that was printed.
 fn story(site: &Site, s3: &S3, url: &str) -> Vec<Ran> {
+    write_config(site, s3, url);
     let mut outputs = Vec::new();
-    let main = format!("main={}", site.repository("main").display());
-    outputs.push(site.init(&[main, url.to_owned()]));
-    site.folder.file("secret-key", s3.secret_key());
-    site.folder.file("passphrase", PASSPHRASE);
-    edit(
-        &site.config(),
-        "[repository.s3]",
-        &format!(
-            "[repository.s3]\naccess_key_id = \"env:AWS_ACCESS_KEY_ID\"\n\
-             secret_access_key = \"file:{}\"",
-            site.folder.join("secret-key").display()
-        ),
-    );
-    let password = format!("user=postgres password={DATABASE_PASSWORD}");
-    edit(&site.config(), "user=postgres", &password);
-    let access = format!("\"file:{}\"", site.folder.file("access-key", s3.access_key()).display());
-    edit(&site.config(), "\"env:AWS_ACCESS_KEY_ID\"", &access);
     let mut run = |words: &str| {
         let ran = site.run(words);
         let ok = ran.status.success();
         outputs.push(ran);
         ok
     };
-    assert!(run("init --enable-archiving"));
+    let code = site.folder.join("recovery-code").display().to_string();
+    assert!(run(&format!("init --enable-archiving --recovery-code-file {code}")));
     site.cluster.psql("CREATE TABLE t AS SELECT i FROM generate_series(1, 300) i");
     assert!(run("backup shop") && run("check shop"));
     site.cluster.psql("DELETE FROM t");
@@ -139,7 +124,6 @@ fn story(site: &Site, s3: &S3, url: &str) -> Vec<Ran> {
     assert!(!run("restore shop --to /proc/x --latest"));
     assert!(!run("restore shop --to /x --target-lsn FF/0"));
     assert!(!run(&format!("adopt shop --at {to}")), "the old one still runs");
-    let code = site.folder.join("recovery-code").display().to_string();
     let address = site.repository("main").display().to_string();
     assert!(run(&format!("key prove --repository {address} --recovery-code-file {code}")));
     broken(site, &mut outputs);
@@ -147,6 +131,31 @@ fn story(site: &Site, s3: &S3, url: &str) -> Vec<Ran> {
     let restored = testbed::postgres::Cluster::attach(site.cluster.install(), to.as_ref(), port);
     assert_eq!(restored.psql("SELECT count(*) FROM t"), "0");
     outputs
+}
+
+/// A configuration with every kind of reference to a secret, and a password in the connection.
+fn write_config(site: &Site, s3: &S3, url: &str) {
+    let file = |name: &str, content: &str| site.folder.file(name, content).display().to_string();
+    let keys = format!(
+        "keys = [\"passphrase:file:{}\", \"file:{}\", \"recovery-code\"]",
+        file("passphrase", PASSPHRASE),
+        site.folder.join("host.key").display()
+    );
+    let connection = format!("{} password={DATABASE_PASSWORD}", site.cluster.conninfo());
+    let text = format!(
+        "version = 1\nstate_directory = \"{state}\"\n\n\
+         [repository.main]\nurl = \"{main}\"\n{keys}\n\n\
+         [repository.s3]\nurl = \"{url}\"\n{keys}\naccess_key_id = \"file:{access}\"\n\
+         secret_access_key = \"file:{secret}\"\n\n\
+         [cluster.shop]\ndata_directory = \"{data}\"\nconnection = \"{connection}\"\n\
+         repositories = [\"main\", \"s3\"]\n",
+        state = site.folder.join("state").display(),
+        main = site.repository("main").display(),
+        access = file("access-key", s3.access_key()),
+        secret = file("secret-key", s3.secret_key()),
+        data = site.cluster.data_dir().display(),
+    );
+    site.folder.file("rollforward.toml", text);
 }
 
 fn pid_file_port(directory: &str) -> u16 {
@@ -166,7 +175,7 @@ fn broken(site: &Site, outputs: &mut Vec<Ran>) {
     let secret = site.folder.join("secret-key").display().to_string();
     with(good.replace(&format!("file:{secret}"), "rollforward/test/secret/key"));
     with(good.replace("connection = \"", "connection = \"nonsense "));
-    with(good.replace("user=postgres password", "usr=postgres password"));
+    with(good.replace("user=postgres ", "usr=postgres "));
     with(good.replace("version = 1", "version = 1\nunknown_key = 1"));
     fs::write(site.config(), &good).unwrap();
     let code = fs::read_to_string(site.folder.join("recovery-code")).unwrap();
