@@ -227,7 +227,10 @@ pub(crate) fn processes_with(argument: &str) -> Vec<Pid> {
         let line = fs::read(entry.path().join("cmdline")).ok()?;
         let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
         let ours = words.first()?.ends_with("/rollforward");
-        (ours && words.iter().any(|word| word == argument)).then(|| Pid::from_raw(pid))?
+        // PostgreSQL asks for its parent's history after it has removed `recovery.signal`: killed
+        // there, it is no recovery any more, on any version and with any restore command.
+        let ends = words.iter().any(|word| word.ends_with(".history"));
+        (ours && !ends && words.iter().any(|word| word == argument)).then(|| Pid::from_raw(pid))?
     });
     entries.collect()
 }
