@@ -92,7 +92,7 @@ impl Folder {
         let mut rest = path;
         while let Some((part, below)) = rest.split_once('/') {
             folder = match folder.child(part) {
-                Err(Fault::NotFound) => folder.create_child(part, access)?,
+                Err(Fault::NotFound) => folder.create_child(part, access, self)?,
                 other => other?,
             };
             rest = below;
@@ -100,7 +100,7 @@ impl Folder {
         Ok((folder, rest))
     }
 
-    fn create_child(&self, name: &str, access: Access) -> Result<Self, Fault> {
+    fn create_child(&self, name: &str, access: Access, root: &Self) -> Result<Self, Fault> {
         match rustix::fs::mkdirat(self, name, Mode::from_raw_mode(access.dir_mode())) {
             // Somebody else made it just now, and may not have synced it yet: so we do.
             Ok(()) | Err(Errno::EXIST) => {}
@@ -116,13 +116,14 @@ impl Folder {
             // The umask may have taken the group's bits.
             rustix::fs::fchmod(&child, Mode::from_raw_mode(access.dir_mode()))?;
         }
-        self.hand_over(&child)?;
+        root.hand_over(&child)?;
         self.sync()?;
         Ok(child)
     }
 
-    /// Gives what root has made to the owner of this folder: the archiver of a server runs as that
-    /// user, and must be able to go on where root left off.
+    /// Gives what the superuser has made to the owner of this folder, the root of the store: the
+    /// archiver of a server runs as that user, and must be able to go on. Of the root, because a
+    /// folder in between may have been made just now and not been given yet.
     pub(super) fn hand_over(&self, made: impl AsFd) -> Result<(), Fault> {
         if rustix::process::geteuid().is_root() {
             let owner = rustix::fs::fstat(self)?;
@@ -135,7 +136,7 @@ impl Folder {
     /// The folder of temporary files, made if missing.
     pub(super) fn temp(&self, access: Access) -> Result<Self, Fault> {
         match self.child(temp::DIR) {
-            Err(Fault::NotFound) => self.create_child(temp::DIR, access),
+            Err(Fault::NotFound) => self.create_child(temp::DIR, access, self),
             other => other,
         }
     }

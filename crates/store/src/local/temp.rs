@@ -46,7 +46,7 @@ impl TempFile {
             // The umask may have taken the group's bits.
             rustix::fs::fchmod(&temp.file, mode)?;
         }
-        temp.folder.hand_over(&temp.file)?;
+        root.hand_over(&temp.file)?;
         Ok(temp)
     }
 
