@@ -20,6 +20,9 @@ use crate::wiring::open_store;
 /// An interrupted creation leaves a slot for each way in and one data key.
 const LEFTOVERS_MAX: usize = 100;
 
+/// Ways in, data keys, and what the proof of put-if-absent writes.
+const LEFTOVER_PREFIXES: [&str; 3] = [names::SLOTS, names::EPOCHS, "proof/"];
+
 /// One repository after `init`.
 #[derive(Debug, Serialize)]
 pub(super) struct Made {
@@ -104,9 +107,8 @@ pub(super) async fn ensure(
 /// lost a descriptor only.
 async fn clear_leftovers(context: &Context<'_>, store: &Arc<dyn Store>) -> anyhow::Result<()> {
     let found = store.list("", None, LEFTOVERS_MAX).await?;
-    let ours = |key: &store::Key| {
-        [names::SLOTS, names::EPOCHS].iter().any(|part| key.as_str().starts_with(part))
-    };
+    let ours =
+        |key: &store::Key| LEFTOVER_PREFIXES.iter().any(|prefix| key.as_str().starts_with(prefix));
     if found.is_empty() || found.len() == LEFTOVERS_MAX || !found.iter().all(|meta| ours(&meta.key))
     {
         return Ok(());
