@@ -58,6 +58,7 @@ fn whole_path(major: u32, segment_mib: u32) {
     site.verify_clean();
     assert_eq!(counts(&restored.cluster), before);
     assert_protected(&site);
+    archive(&restored.cluster);
     old_host.assert_refused(&mut site);
     site.verify_clean();
     site.no_conflicts();
@@ -87,7 +88,13 @@ fn adopt(site: &Site, restored: &Cluster) {
     restored.wait_until("SELECT failed_count > 0 FROM pg_stat_archiver", "t", DEADLINE);
     let refused = site.run("backup shop");
     assert_ne!(refused.status.code(), Some(0), "the old cluster is down: {}", refused.stdout);
-    let adopted = site.run(&format!("adopt shop --at {directory} --keep-port")).done();
+    // With a restart the whole quarantine is lifted at once, without one what needs it later.
+    let restart = match site.cluster.install().major {
+        15 | 18 => format!("--restart --bin-directory {}", site.cluster.install().bindir.display()),
+        _ => String::new(),
+    };
+    let adopted = site.run(&format!("adopt shop --at {directory} --keep-port {restart}")).done();
+    assert_eq!(adopted["restarted"], !restart.is_empty());
     assert_eq!(adopted["timeline"], 2, "{adopted}");
     assert_eq!(adopted["lineage_state"], 2, "{adopted}");
     assert!(adopted["archived"].is_string(), "{adopted}");
