@@ -240,6 +240,15 @@ impl Site {
             cluster.append_setting(name, value);
         }
         cluster.try_start()?;
+        // A hot standby takes sessions before recovery ends, and may still end without its target.
+        testbed::poll(PATIENCE, "the recovery to end", || {
+            !cluster.is_running() || cluster.log_text().contains("archive recovery complete")
+        });
+        let log = cluster.log_text();
+        if !log.contains("archive recovery complete") {
+            let status = std::os::unix::process::ExitStatusExt::from_raw(1 << 8);
+            return Err(StartFailure { status, log });
+        }
         cluster.wait_until("SELECT pg_is_in_recovery()", "f", PATIENCE);
         Ok(Recovered { cluster, _port: port })
     }
