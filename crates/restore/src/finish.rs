@@ -100,6 +100,14 @@ pub(crate) fn run(
         write(RECOVERY_SIGNAL_FILE, b"")?;
     }
     sync(directory, places)?;
+    // Through a link the write would land in another cluster.
+    let global = directory.join("global");
+    if !global.symlink_metadata().is_ok_and(|found| found.is_dir()) {
+        return Err(Error::Entry {
+            path: "global".into(),
+            reason: "expected a directory, seen something else".into(),
+        });
+    }
     write(pg::control::CONTROL_FILE_PATH, &control)?;
     Ok(taken_out)
 }
