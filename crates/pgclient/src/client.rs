@@ -75,7 +75,7 @@ impl Client {
         self
     }
 
-    /// How this session was opened.
+    /// How the connection was opened.
     #[must_use]
     pub fn options(&self) -> &ConnectOptions {
         &self.options
@@ -180,7 +180,7 @@ impl Client {
         Ok(messages.into_iter().filter_map(row).collect())
     }
 
-    /// Asks the server to end what it does for this session. It may come too late; an error only
+    /// Asks the server to end what it does for the caller. It may come too late; an error only
     /// means that the statement ends by itself.
     async fn cancel(&self) {
         let token = self.sql.cancel_token();
