@@ -115,8 +115,10 @@ async fn get_segment(
     if !on_route(request, segment)? {
         return Ok(false);
     }
-    let content = match fetch::segment(repository, request.lineage, segment, size).await? {
-        Found::Whole(content) => Some(content),
+    let mut draft = deliver::begin(request.destination)?;
+    let found = fetch::segment(repository, request.lineage, segment, size, &mut draft).await?;
+    let content = match found {
+        Found::Whole => return deliver::finish(draft).map(|()| true),
         Found::Begun { content, len } => {
             may_end_at(repository, request, segment, segment.begin(size) + len).await?;
             // A standby waits for the rest instead.

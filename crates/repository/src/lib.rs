@@ -34,6 +34,7 @@ pub mod tree;
 pub mod unlock;
 pub mod uploads;
 pub mod wal_object;
+pub mod wal_read;
 pub mod wal_stream;
 pub mod walk;
 pub mod window;

@@ -22,21 +22,31 @@ pub async fn read(
     kind: Kind,
     pack: PackId,
 ) -> Result<(Vec<FramePlace>, u64), Error> {
-    let key = names::pack(pack);
-    let size = member.store.head(&key).await?.size;
-    let head = member.store.get_range(&key, 0..size.min(HEADER_LEN as u64)).await?;
+    let (_, places, size) = open(repository, member, kind, &names::pack(pack)).await?;
+    Ok((places, size))
+}
+
+/// Any object of one member without its frames: its header, where its frames lie, its length.
+pub(crate) async fn open(
+    repository: &Repository,
+    member: &Member,
+    kind: Kind,
+    key: &Key,
+) -> Result<(OpenObject, Vec<FramePlace>, u64), Error> {
+    let size = member.store.head(key).await?.size;
+    let head = member.store.get_range(key, 0..size.min(HEADER_LEN as u64)).await?;
     let open = OpenObject::new(repository.keys(), kind, &head)
-        .map_err(|error| repository.explain(member, &key, error))?;
+        .map_err(|error| repository.explain(member, key, error))?;
     let mut want = TAIL_GUESS.min(size);
     loop {
-        let tail = member.store.get_range(&key, size - want..size).await?;
+        let tail = member.store.get_range(key, size - want..size).await?;
         match open.frames(&tail, size) {
-            Ok(places) => return Ok((places, size)),
+            Ok(places) => return Ok((open, places, size)),
             Err(TailError::Short(need)) if want < size && (need as u64) <= size => {
                 want = need as u64;
             }
-            Err(TailError::Short(need)) => return Err(truncated(member, &key, need, size)),
-            Err(TailError::Object(error)) => return Err(repository.explain(member, &key, error)),
+            Err(TailError::Short(need)) => return Err(truncated(member, key, need, size)),
+            Err(TailError::Object(error)) => return Err(repository.explain(member, key, error)),
         }
     }
 }

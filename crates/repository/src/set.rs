@@ -288,7 +288,7 @@ impl Repository {
             .await;
             match opened {
                 Ok(()) => return Ok(()),
-                Err(error) => failed = worse(failed, error),
+                Err(error) => failed = Some(worse(failed.take(), error)),
             }
         }
         Err(failed.unwrap_or_else(|| Error::NoRepository { store: String::new() }))
@@ -376,7 +376,7 @@ impl Repository {
         for member in &self.members {
             match attempt(member).await {
                 Ok(value) => return Ok(value),
-                Err(error) => failed = worse(failed, error),
+                Err(error) => failed = Some(worse(failed.take(), error)),
             }
         }
         Err(failed.unwrap_or_else(|| Error::NoRepository { store: String::new() }))
@@ -448,10 +448,10 @@ async fn list_all(member: &Member, prefix: &str) -> Result<Vec<ObjectMeta>, Erro
 }
 
 /// Damage and denial tell the operator more than absence: keep the error that says most.
-fn worse(known: Option<Error>, seen: Error) -> Option<Error> {
+pub(crate) fn worse(known: Option<Error>, seen: Error) -> Error {
     match known {
-        Some(known) if !matches!(known, Error::Store(store::Error::NotFound { .. })) => Some(known),
-        _ => Some(seen),
+        Some(known) if !matches!(known, Error::Store(store::Error::NotFound { .. })) => known,
+        _ => seen,
     }
 }
 

@@ -270,7 +270,7 @@ pub fn assemble(keys: &SetKeys, frames: &[Vec<u8>]) -> Result<(WalInfo, Vec<u8>)
     Ok((info, content))
 }
 
-fn decode_info(frame: &[u8]) -> Result<(WalInfo, u32), String> {
+pub(crate) fn decode_info(frame: &[u8]) -> Result<(WalInfo, u32), String> {
     let wire: WalInfoWire = from_cbor(frame)?;
     let info = WalInfo {
         lineage: LineageId(Id::from_bytes(wire.lineage)),

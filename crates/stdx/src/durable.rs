@@ -4,11 +4,76 @@
 //! without the folder's fsync the name itself may be gone after a crash.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::Id;
+
+/// A file under way: its bytes lie under a temporary name beside `path` until [`Draft::commit`].
+/// Dropped before, it leaves nothing.
+#[derive(Debug)]
+pub struct Draft {
+    path: PathBuf,
+    temp: PathBuf,
+    file: File,
+    is_committed: bool,
+}
+
+impl Draft {
+    /// Begins an empty file that shall become `path`.
+    ///
+    /// # Errors
+    /// Any error of the file system.
+    pub fn create(path: &Path, mode: u32) -> io::Result<Self> {
+        let temp = temp_sibling(path);
+        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temp)?;
+        Ok(Self { path: path.into(), temp, file, is_committed: false })
+    }
+
+    /// What it shall become.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// Any error of the file system.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)
+    }
+
+    /// Forgets what was written: the next bytes are the first ones.
+    ///
+    /// # Errors
+    /// Any error of the file system.
+    pub fn restart(&mut self) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.rewind()
+    }
+
+    /// Makes the bytes durable and gives them their name in one step: afterwards the file holds
+    /// either the old or the new content, never a part of it.
+    ///
+    /// # Errors
+    /// Any error of the file system; the old content is then untouched.
+    pub fn commit(mut self) -> io::Result<()> {
+        self.file.sync_all()?;
+        rename(&self.temp, &self.path)?;
+        self.is_committed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.is_committed {
+            let _ = fs::remove_file(&self.temp);
+        }
+    }
+}
 
 /// Replaces `path` with `bytes` in one step: afterwards the file holds either the old or the new
 /// content, never a part of it. The temporary file lies in the same folder and is removed on error.
@@ -16,12 +81,9 @@ use crate::Id;
 /// # Errors
 /// Any error of the file system; the old content is then untouched.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let temp = temp_sibling(path);
-    let written = write_new(&temp, bytes, mode).and_then(|()| rename(&temp, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&temp);
-    }
-    written
+    let mut draft = Draft::create(path, mode)?;
+    draft.write(bytes)?;
+    draft.commit()
 }
 
 /// Creates `path` with `bytes`, durably, and fails with `AlreadyExists` if something is there.

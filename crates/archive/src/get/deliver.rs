@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use stdx::durable::Draft;
+
 use crate::error::Error;
 
 /// PostgreSQL's files are for their owner alone.
@@ -13,9 +15,27 @@ const MODE: u32 = 0o600;
 /// # Errors
 /// [`Error::File`]; the destination is then what it was before.
 pub(super) fn deliver(destination: &Path, content: &[u8]) -> Result<(), Error> {
+    let mut draft = begin(destination)?;
+    draft.write(content).map_err(Error::file("write", destination))?;
+    finish(draft)
+}
+
+/// Begins what will be delivered.
+///
+/// # Errors
+/// [`Error::File`].
+pub(super) fn begin(destination: &Path) -> Result<Draft, Error> {
     remove_left_over(destination);
-    stdx::durable::write_atomic(destination, content, MODE)
-        .map_err(Error::file("write", destination))
+    Draft::create(destination, MODE).map_err(Error::file("write", destination))
+}
+
+/// Delivers it.
+///
+/// # Errors
+/// As [`deliver`].
+pub(super) fn finish(draft: Draft) -> Result<(), Error> {
+    let destination = draft.path().to_owned();
+    draft.commit().map_err(Error::file("write", &destination))
 }
 
 /// Removes what killed restore commands left beside `destination`: PostgreSQL runs one at a time,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use pg::{Lsn, WalSegment};
 use repository::Repository;
 use repository::lineage::Lineage;
+use stdx::durable::Draft;
 use tokio::time::Instant;
 
 use super::spool::Spool;
@@ -112,11 +113,11 @@ async fn bring(
     if request.spool.segment(&name).exists() {
         return Ok(true);
     }
-    let whole = async {
+    let whole = async |draft: &mut Draft| {
         // One that has only begun may go on later: whoever asks for it decides what it is worth.
-        match fetch::segment(repository, request.lineage, segment, size).await? {
-            Found::Whole(content) => Ok(Some(content)),
-            Found::Begun { .. } | Found::Absent => Ok(None),
+        match fetch::segment(repository, request.lineage, segment, size, draft).await? {
+            Found::Whole => Ok(true),
+            Found::Begun { .. } | Found::Absent => Ok(false),
         }
     };
     request.spool.bring(&name, whole).await

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use pg::WalFileName;
+use stdx::durable::Draft;
 
 use crate::error::Error;
 
@@ -144,23 +145,30 @@ impl Spool {
         Ok(names)
     }
 
-    /// Announces a segment, brings it by `fetch`, and takes the announcement back.
+    /// Announces a segment, brings it by `fetch`, and takes the announcement back. Whether there
+    /// was one to bring.
     pub(super) async fn bring<F>(&self, name: &str, fetch: F) -> Result<bool, Error>
     where
-        F: Future<Output = Result<Option<Vec<u8>>, Error>>,
+        F: AsyncFnOnce(&mut Draft) -> Result<bool, Error>,
     {
         let coming = self.coming(name);
         fs::write(&coming, b"").map_err(Error::file("write", &coming))?;
-        let path = self.segment(name);
-        let brought = match fetch.await {
-            Ok(Some(content)) => stdx::durable::write_atomic(&path, &content, 0o600)
-                .map(|()| true)
-                .map_err(Error::file("write", &path)),
-            Ok(None) => Ok(false),
-            Err(error) => Err(error),
-        };
+        let brought = self.bring_announced(name, fetch).await;
         let _ = fs::remove_file(&coming);
         brought
+    }
+
+    async fn bring_announced<F>(&self, name: &str, fetch: F) -> Result<bool, Error>
+    where
+        F: AsyncFnOnce(&mut Draft) -> Result<bool, Error>,
+    {
+        let path = self.segment(name);
+        let mut draft = Draft::create(&path, 0o600).map_err(Error::file("write", &path))?;
+        if !fetch(&mut draft).await? {
+            return Ok(false);
+        }
+        draft.commit().map_err(Error::file("write", &path))?;
+        Ok(true)
     }
 
     /// Removes a segment that nobody will ask for.

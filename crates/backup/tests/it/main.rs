@@ -10,3 +10,4 @@ mod content;
 mod failures;
 mod memory;
 mod refusals;
+mod verifies;

@@ -9,5 +9,6 @@ mod config;
 mod damage;
 mod disk;
 mod full;
+mod golden;
 mod places;
 mod refused;

@@ -277,7 +277,12 @@ impl Making {
         let (first, others) = packs.split_at(1);
         let [first, others] = [first, others].map(|part| Value::Array(part.to_vec()));
         let key = format!("backup/{}/{label}", text(lineage.id));
-        self.record(&key, 10, run.epoch(), &[structure(summary), first, others, details()])
+        self.record(
+            &key,
+            10,
+            run.epoch(),
+            &[structure(summary), first, others, details(2 + generation)],
+        )
     }
 
     fn put_pack(&self, id: [u8; 16], object: &Object) -> Result<()> {
@@ -349,10 +354,15 @@ impl Making {
     }
 }
 
-fn details() -> Value {
-    let label = b"START WAL LOCATION: 0/300028 (file 000000010000000000000003)\n";
+/// `first` is the number of the segment in which the backup begins.
+fn details(first: u64) -> Value {
+    let label = format!(
+        "START WAL LOCATION: 0/{first:X}00028 (file 0000000100000000000000{first:02X})\n\
+         CHECKPOINT LOCATION: 0/{first:X}00050\nBACKUP METHOD: streamed\nBACKUP FROM: primary\n\
+         START TIME: 2026-11-21 02:00:00 UTC\nLABEL: rollforward\nSTART TIMELINE: 1\n"
+    );
     structure([
-        (0, label.into()),
+        (0, label.as_bytes().into()),
         (1, b"16500 /srv/fast disk/ts\n".into()),
         (2, CONTROL.into()),
         (3, Value::Array(vec![positions([16500.into(), "/srv/fast disk/ts".into()])])),
