@@ -13,8 +13,10 @@ use crate::error::Error;
 use crate::options::Options;
 use crate::progress::Progress;
 
-/// Between two looks. The archiver takes tens of milliseconds a segment.
-const LOOK_PAUSE: Duration = Duration::from_millis(200);
+/// Between two looks, the first and the longest: each look that finds nothing doubles it. The
+/// archiver takes tens of milliseconds a segment; a remote store is not to be asked all the time.
+const LOOK_PAUSE_MIN: Duration = Duration::from_millis(10);
+const LOOK_PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// Segments asked for in one listing.
 const LIST_PAGE: usize = 1000;
@@ -50,11 +52,13 @@ pub(crate) async fn wait(
         let mut next = needed.first;
         let mut since = clock.monotonic();
         let mut told = false;
+        let mut pause = LOOK_PAUSE_MIN;
         while next.number <= needed.last.number {
             let before = next;
             next = arrived(member, options.lineage, next, needed).await?;
             if next != before {
                 since = clock.monotonic();
+                pause = LOOK_PAUSE_MIN;
                 continue;
             }
             if !told {
@@ -74,7 +78,8 @@ pub(crate) async fn wait(
                     archiver: archiver(client).await,
                 });
             }
-            tokio::time::sleep(LOOK_PAUSE.min(options.wal_timeout)).await;
+            tokio::time::sleep(pause.min(options.wal_timeout)).await;
+            pause = (pause * 2).min(LOOK_PAUSE_MAX);
         }
     }
     Ok(())

@@ -20,6 +20,7 @@ use repository::timeline;
 
 use super::super::Context;
 use super::ticket::{Facts, Ticket};
+use crate::args::Global;
 use crate::config::Config;
 use crate::failure::Error;
 use crate::output::Printer;
@@ -57,30 +58,60 @@ pub(crate) fn run_if_asked() -> Option<ExitCode> {
         eprintln_line(&format!("rollforward wal get: {panic}"));
         std::process::abort();
     }));
-    let parsed = match crate::args::Arguments::try_parse_from(&arguments) {
+    let (global, get) = match parse(&arguments) {
         Ok(parsed) => parsed,
-        Err(error) => {
-            let _ = error.print();
-            // Only somebody who asked for help gets it with success.
-            return if error.use_stderr() {
-                std::process::abort()
-            } else {
-                Some(ExitCode::SUCCESS)
-            };
-        }
+        Err(code) => return Some(code),
     };
-    let crate::args::Command::Wal { command: super::Command::Get(get) } = parsed.command else {
-        std::process::abort();
-    };
-    crate::output::start_log(&parsed.global);
-    let printer = Printer::new(&parsed.global);
-    let context = Context { global: parsed.global, printer: &printer };
+    crate::output::start_log(&global);
+    let printer = Printer::new(&global);
+    let context = Context { global, printer: &printer };
     match run(&context, &get) {
         Ok(code) => Some(ExitCode::from(code)),
         Err(error) => {
             let _ = crate::failure::report(&error, &printer);
             std::process::abort();
         }
+    }
+}
+
+/// The command line as far as `wal get` goes. PostgreSQL runs this for every segment, and clap
+/// builds every command it knows before it reads a word.
+#[derive(Debug, Parser)]
+#[command(name = "rollforward")]
+struct Line {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    wal: Wal,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Wal {
+    Wal {
+        #[command(subcommand)]
+        get: Get,
+    },
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Get {
+    Get(Arguments),
+}
+
+/// The options and arguments; the exit code when help was asked for and given. Does not return
+/// from a wrong one.
+fn parse(words: &[OsString]) -> Result<(Global, Arguments), ExitCode> {
+    if let Ok(Line { global, wal: Wal::Wal { get: Get::Get(get) } }) = Line::try_parse_from(words) {
+        return Ok((global, get));
+    }
+    // What is wrong, or help, in the words of the whole command line.
+    match crate::args::Arguments::try_parse_from(words) {
+        Err(error) => {
+            let _ = error.print();
+            // Only somebody who asked for help gets it with success.
+            if error.use_stderr() { std::process::abort() } else { Err(ExitCode::SUCCESS) }
+        }
+        Ok(_) => std::process::abort(),
     }
 }
 
