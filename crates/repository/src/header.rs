@@ -9,6 +9,9 @@ use crate::kind::Kind;
 /// Length of the header in bytes.
 pub const HEADER_LEN: usize = 128;
 
+/// Length of [`Header::link`] in bytes.
+pub const LINK_LEN: usize = 28;
+
 /// The format version this code writes, and the highest it reads.
 pub const FORMAT_VERSION: u16 = 1;
 
@@ -36,6 +39,9 @@ pub struct Header {
     pub key_check: [u8; 16],
     /// Frame 0, when it can be read without the index.
     pub lead: Option<Lead>,
+    /// What the object follows: for records of a journal, so that their chain can be checked
+    /// without a key; zero in every other object.
+    pub link: [u8; LINK_LEN],
 }
 
 /// The frame right behind the header.
@@ -77,7 +83,7 @@ impl Header {
             self.lead.map_or((0, 0), |lead| (lead.sealed_len, lead.raw_len));
         out.extend_from_slice(&sealed_len.to_le_bytes());
         out.extend_from_slice(&raw_len.to_le_bytes());
-        out.resize(HEADER_LEN - 4, 0);
+        out.extend_from_slice(&self.link);
         let crc = crc32c(&out);
         out.extend_from_slice(&crc.to_le_bytes());
         let mut header = [0; HEADER_LEN];
@@ -129,7 +135,8 @@ impl Header {
             (_, Some(codec)) => Some(Lead { codec, sealed_len, raw_len }),
             (_, None) => return Err(HeaderError::Newer(format!("codec {lead_codec}"))),
         };
-        Ok(Self { kind, required, optional, epoch, set, salt, key_check, lead })
+        let link = fields.take();
+        Ok(Self { kind, required, optional, epoch, set, salt, key_check, lead, link })
     }
 }
 
@@ -159,7 +166,7 @@ pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
 mod tests {
     use stdx::Id;
 
-    use super::{HEADER_LEN, Header, HeaderError, Lead};
+    use super::{HEADER_LEN, Header, HeaderError, LINK_LEN, Lead};
     use crate::codec::Codec;
     use crate::kind::Kind;
 
@@ -173,6 +180,7 @@ mod tests {
             salt: [7; 32],
             key_check: [5; 16],
             lead: Some(Lead { codec: Codec::Zstd, sealed_len: 77, raw_len: 100 }),
+            link: [3; LINK_LEN],
         }
     }
 

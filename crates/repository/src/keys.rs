@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use stdx::Id;
 
-use crate::header::Header;
+use crate::header::{Header, LINK_LEN};
 use crate::kind::Kind;
 use crate::object::ObjectError;
 use crate::seal::{Sealer, Secret, object_key};
@@ -124,6 +124,13 @@ impl SetKeys {
         Digester(blake3::Hasher::new_keyed(&self.digest_key))
     }
 
+    /// A secret of the set for one purpose: who holds a key of the set can make it again. Without
+    /// encryption anybody can, who knows the set's id.
+    #[must_use]
+    pub fn derived(&self, purpose: &str) -> zeroize::Zeroizing<[u8; 32]> {
+        zeroize::Zeroizing::new(blake3::derive_key(purpose, &self.digest_key))
+    }
+
     /// Header and sealer of a new object, under a fresh salt.
     pub(crate) fn new_object(&self, kind: Kind) -> (Header, Sealer) {
         let mut salt = [0; 32];
@@ -144,6 +151,7 @@ impl SetKeys {
             salt,
             key_check,
             lead: None,
+            link: [0; LINK_LEN],
         };
         let sealer = Sealer::new(&header, key.as_ref());
         (header, sealer)

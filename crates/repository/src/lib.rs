@@ -10,6 +10,7 @@ pub mod coverage;
 pub mod error;
 pub mod gap;
 pub mod header;
+pub mod journal;
 pub mod key_file;
 pub mod keys;
 pub mod kind;

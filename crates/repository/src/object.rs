@@ -6,7 +6,7 @@ use minicbor::{Decode, Encode};
 use stdx::Id;
 
 use crate::codec::{Codec, Compression};
-use crate::header::{HEADER_LEN, Header, HeaderError, Lead, crc32c};
+use crate::header::{HEADER_LEN, Header, HeaderError, LINK_LEN, Lead, crc32c};
 use crate::keys::SetKeys;
 use crate::kind::Kind;
 use crate::seal::{FRAME_RAW_LEN_MAX, FrameShape, SealedFrame, Sealer, len_u32};
@@ -88,6 +88,13 @@ impl ObjectWriter {
     pub fn new(keys: &SetKeys, kind: Kind) -> Self {
         let (header, sealer) = keys.new_object(kind);
         Self { header, sealer, index: Index::default(), offset: HEADER_LEN as u64 }
+    }
+
+    /// The same object, linked to what it follows.
+    #[must_use]
+    pub(crate) fn linked(mut self, link: [u8; LINK_LEN]) -> Self {
+        self.header.link = link;
+        self
     }
 
     /// The sealer for worker threads. Frame numbers count from 0 in the order of

@@ -11,6 +11,10 @@ pub trait Clock: Send + Sync + std::fmt::Debug {
 
     /// Time since an arbitrary fixed point, never stepping back. For durations and deadlines.
     fn monotonic(&self) -> Duration;
+
+    /// Time since the machine started, the time it slept included (CLOCK_BOOTTIME). For what must
+    /// not outlive a closed lid: a lease.
+    fn boottime(&self) -> Duration;
 }
 
 /// The machine's clock.
@@ -41,5 +45,11 @@ impl Clock for SystemClock {
 
     fn monotonic(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    fn boottime(&self) -> Duration {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+        Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or_default())
     }
 }

@@ -39,6 +39,8 @@ const PLACES: &[Place] = &[
     layered(4, "backup", &["stdx", "pg", "store", "pgclient", "repository"]),
     // A restore works with the server gone: it never talks to one.
     layered(4, "restore", &["stdx", "pg", "store", "repository"]),
+    // Plans and runs: they know ports, not who implements them.
+    layered(4, "recovery", &["stdx", "store", "repository"]),
     layered(
         6,
         "cli",

@@ -29,6 +29,10 @@ impl Clock for Hands {
     fn monotonic(&self) -> Duration {
         Duration::ZERO
     }
+
+    fn boottime(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 #[tokio::test]

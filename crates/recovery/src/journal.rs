@@ -1,0 +1,20 @@
+//! The journal of a run: numbered records in one home, copied elsewhere; what happened is what
+//! stands here, and a driver that lost its memory knows the rest by probing.
+
+mod chain;
+mod claim;
+mod entry;
+mod home;
+mod inbox;
+mod incident;
+mod record;
+
+pub use chain::{ChainError, check_chain};
+pub use claim::{Claim, claim, claimed_by, release};
+pub use entry::{Entry, FailureClass, ServiceState, Verdict};
+pub use home::{Appended, CopyFailed, Home, HomeError, Loaded};
+pub use inbox::{Message, MessageKind, Received, read_inbox, send};
+pub use incident::{
+    Incident, IncidentEntry, IncidentState, append_incident, incidents, load_incident,
+};
+pub use record::{Record, RecordError, Writer};

@@ -1,0 +1,41 @@
+//! What people approve.
+
+use std::fmt;
+
+use super::Plan;
+use crate::canonical::{canonical, hex, sha256};
+
+/// SHA-256 of a plan's canonical JSON.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PlanDigest([u8; 32]);
+
+impl PlanDigest {
+    /// The digest of a plan.
+    ///
+    /// # Panics
+    /// Never: a plan is written with strings and small integers.
+    #[must_use]
+    pub fn of(plan: &Plan) -> Self {
+        let text = canonical(&plan.to_value());
+        assert!(text.is_ok(), "a plan has a canonical form");
+        Self(sha256(&text.unwrap_or_default()))
+    }
+
+    /// The first eight characters: what `--confirm` takes.
+    #[must_use]
+    pub fn short(&self) -> String {
+        hex(&self.0[..4])
+    }
+}
+
+impl fmt::Display for PlanDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+impl fmt::Debug for PlanDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PlanDigest({self})")
+    }
+}

@@ -1,0 +1,120 @@
+//! What a step does.
+
+/// What a step does. A binary that does not know a kind may show a plan and must not drive it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StepKind {
+    /// Looks at the database: evidence and a verdict.
+    Diagnose,
+    /// The setting must point to the declared database now.
+    CheckSetting,
+    /// Every secret the plan needs resolves.
+    ResolveSecrets,
+    /// Keeps users out.
+    ShutDoor,
+    /// Stops an application.
+    StopWriter,
+    /// The old database refuses sessions; no foreign session and no new WAL is proved.
+    Fence,
+    /// What can still be read of the failed server's WAL is stored.
+    Salvage,
+    /// The old data directory is kept, untouched: the safety copy of a restore beside.
+    KeepOld,
+    /// A snapshot of the instance as it is.
+    SafetySnapshot,
+    /// The target becomes a position in the log; it must be reachable.
+    ResolveTarget,
+    /// A new data directory, recovered and promoted, in quarantine.
+    RestoreCluster,
+    /// A new instance.
+    RestoreInstance,
+    /// A new database from a logical dump.
+    RestoreDump,
+    /// The built-in checks.
+    Prove,
+    /// The service's own SQL.
+    RunSql,
+    /// Files that rows point to.
+    CheckFiles,
+    /// A login from here, and from where the application is.
+    ProveConnection,
+    /// A person confirms something that only a person can see.
+    Confirm,
+    /// The applications' connection setting.
+    SwitchSetting,
+    /// The old instance's name goes to the new one.
+    RenameInstance,
+    /// Starts an application.
+    StartWriter,
+    /// Asks the service like a user.
+    Smoke,
+    /// The application's sessions are seen at the restored database.
+    ProveApplication,
+    /// Recorded: from here on nothing is undone by itself.
+    PointOfNoReturn,
+    /// Lets users in.
+    OpenDoor,
+    /// DNS or load balancer.
+    SwitchTraffic,
+    /// The restored cluster becomes the production of its lineage.
+    Adopt,
+    /// A backup of it.
+    Backup,
+    /// Backups, alarms and parameters of the new instance.
+    ProtectInstance,
+    /// A channel is told.
+    Tell,
+}
+
+impl StepKind {
+    /// Every kind and its name.
+    pub const ALL: [(&'static str, Self); 30] = [
+        ("diagnose", Self::Diagnose),
+        ("check-setting", Self::CheckSetting),
+        ("resolve-secrets", Self::ResolveSecrets),
+        ("shut-door", Self::ShutDoor),
+        ("stop-writer", Self::StopWriter),
+        ("fence", Self::Fence),
+        ("salvage", Self::Salvage),
+        ("keep-old", Self::KeepOld),
+        ("safety-snapshot", Self::SafetySnapshot),
+        ("resolve-target", Self::ResolveTarget),
+        ("restore-cluster", Self::RestoreCluster),
+        ("restore-instance", Self::RestoreInstance),
+        ("restore-dump", Self::RestoreDump),
+        ("prove", Self::Prove),
+        ("run-sql", Self::RunSql),
+        ("check-files", Self::CheckFiles),
+        ("prove-connection", Self::ProveConnection),
+        ("confirm", Self::Confirm),
+        ("switch-setting", Self::SwitchSetting),
+        ("rename-instance", Self::RenameInstance),
+        ("start-writer", Self::StartWriter),
+        ("smoke", Self::Smoke),
+        ("prove-application", Self::ProveApplication),
+        ("point-of-no-return", Self::PointOfNoReturn),
+        ("open-door", Self::OpenDoor),
+        ("switch-traffic", Self::SwitchTraffic),
+        ("adopt", Self::Adopt),
+        ("backup", Self::Backup),
+        ("protect-instance", Self::ProtectInstance),
+        ("tell", Self::Tell),
+    ];
+
+    /// The kind of that name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|(name, _)| *name == text).map(|(_, kind)| kind)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        Self::ALL.into_iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+    }
+
+    /// Whether the step has no effect outside the journal and is performed by the runner itself.
+    #[must_use]
+    pub const fn is_recorded_only(self) -> bool {
+        matches!(self, Self::PointOfNoReturn | Self::Confirm)
+    }
+}

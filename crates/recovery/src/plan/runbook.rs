@@ -1,0 +1,78 @@
+//! A plan as Markdown that a person can follow when the tool itself is gone.
+
+use std::fmt::Write as _;
+
+use super::{Class, Plan, PlanDigest, duration_text};
+
+/// The runbook of a plan: every step with what to type, what to see, and how to go back.
+#[must_use]
+pub fn runbook(plan: &Plan) -> String {
+    let mut text = format!(
+        "# Recovery of {}\n\nPlan `{}`, method {}: {}.\n\n",
+        plan.service,
+        PlanDigest::of(plan).short(),
+        plan.method,
+        plan.reason
+    );
+    let _ = writeln!(
+        text,
+        "- target: {}\n- objectives: RTO {}, RPO {}\n- predicted: {}, loss {}\n- the way back ends at step {}",
+        plan.target,
+        duration_text(plan.objectives.rto.as_secs()),
+        duration_text(plan.objectives.rpo.as_secs()),
+        duration_text(plan.predicted_rto_s()),
+        plan.predicted_loss_s.map_or_else(|| "not known".into(), duration_text),
+        plan.way_back_until().map_or_else(|| "–".into(), |step| step.to_string()),
+    );
+    for warning in &plan.warnings {
+        let _ = writeln!(text, "- **{warning}**");
+    }
+    text.push_str(
+        "\nThis page holds no secrets. Tick each step, note the time, and stop at the first one that \
+         does not show what it should.\n",
+    );
+    let mut stage = None;
+    for (at, step) in plan.steps.iter().enumerate() {
+        if stage != Some(step.stage) {
+            stage = Some(step.stage);
+            let _ = writeln!(text, "\n## {}", capital(step.stage.text()));
+        }
+        let _ = writeln!(
+            text,
+            "\n{}. [ ] `{}` ≈ {}{}  \n   {}",
+            at + 1,
+            step.id,
+            duration_text(step.predicted_s),
+            if step.class == Class::Final { " · **final**" } else { "" },
+            sentence(&step.effect)
+        );
+        if let Some(host) = &step.host {
+            let _ = writeln!(text, "   On host `{host}`.");
+        }
+        for (name, value) in &step.identity {
+            let _ = writeln!(text, "   First compare: {name} is `{value}`.");
+        }
+        match &step.command {
+            Some(command) => {
+                let _ = writeln!(text, "\n   ```console\n   $ {command}\n   ```\n");
+            }
+            None => {
+                for (name, value) in &step.parameters {
+                    let _ = writeln!(text, "   - {name}: `{value}`");
+                }
+            }
+        }
+        let _ = writeln!(text, "   Back: {}", sentence(&step.undo));
+    }
+    text
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|letter| letter.to_uppercase().to_string());
+    first.unwrap_or_default() + letters.as_str()
+}
+
+fn sentence(text: &str) -> String {
+    format!("{}.", capital(text))
+}

@@ -1,0 +1,227 @@
+//! From a service, a wish and an inventory to a plan. Values in, values out: the same input gives
+//! the same plan, and with it the same digest.
+
+mod around;
+mod build;
+mod candidates;
+mod cluster;
+mod drill;
+mod managed;
+
+use crate::inventory::Inventory;
+use crate::method::{Choice, Method, NoWay, Wish, choose};
+use crate::plan::{Alternative, Mode, Plan, Stage};
+use crate::service::{Database, Persons, Service};
+
+/// What a plan is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// What kind of run.
+    pub mode: Mode,
+    /// What the operator wants.
+    pub wish: Wish,
+    /// The version of this binary.
+    pub binary: String,
+    /// Who may approve.
+    pub persons: Persons,
+}
+
+/// Why there is no plan.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// Nothing leads to what was asked for.
+    #[error(transparent)]
+    NoWay(#[from] NoWay),
+    /// The service's check fails: a plan would fail at night.
+    #[error("service '{service}' is not ready to be recovered: {}", problems.join("; "))]
+    NotReady {
+        /// The service.
+        service: String,
+        /// What is wrong.
+        problems: Vec<String>,
+    },
+    /// A drill would touch production.
+    #[error("the drill of '{service}' would touch production: {what}")]
+    TouchesProduction {
+        /// The service.
+        service: String,
+        /// Which identity is equal.
+        what: String,
+    },
+    /// The declaration lacks something.
+    #[error("service '{service}' declares no {what}")]
+    Undeclared {
+        /// The service.
+        service: String,
+        /// What is missing.
+        what: &'static str,
+    },
+}
+
+impl PlanError {
+    /// The operator's next move.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::NoWay(error) => error.hint.clone(),
+            Self::NotReady { service, .. } => {
+                format!("mend it, then `rollforward check {service}`")
+            }
+            Self::TouchesProduction { .. } => {
+                "give the drill a place of its own for everything it changes".into()
+            }
+            Self::Undeclared { .. } => "see docs/guide/services.md".into(),
+        }
+    }
+}
+
+/// Compiles a plan.
+///
+/// # Errors
+/// [`PlanError`]; nothing was touched.
+pub fn compile(
+    service: &Service,
+    request: &Request,
+    inventory: &Inventory,
+) -> Result<Plan, PlanError> {
+    if !inventory.problems.is_empty() {
+        return Err(PlanError::NotReady {
+            service: service.name.clone(),
+            problems: inventory.problems.clone(),
+        });
+    }
+    if request.mode == Mode::Drill {
+        drill::check(service)?;
+    }
+    let choice = choose(&request.wish, inventory)?;
+    let mut steps = match &service.database {
+        Database::Cluster(place) => cluster::steps(service, place, request, &choice, inventory)?,
+        Database::Rds(rds) => managed::steps(service, rds, request, &choice, inventory)?,
+    };
+    steps.sort_by_key(|step| step.stage);
+    let candidates = candidates::of(service, &choice, inventory);
+    Ok(Plan {
+        binary: request.binary.clone(),
+        service: service.name.clone(),
+        mode: request.mode,
+        method: choice.method.text().into(),
+        reason: choice.reason.clone(),
+        target: choice.target.clone(),
+        candidates,
+        alternatives: alternatives(service, request, &choice, inventory),
+        objectives: service.objectives,
+        policy: service.policy,
+        persons: request.persons.clone(),
+        tell: service.tell.clone(),
+        has_door: service.door.is_some() && request.mode == Mode::Incident,
+        warnings: warnings(service, request, inventory, &steps),
+        predicted_loss_s: loss(&choice, inventory),
+        steps,
+    })
+}
+
+/// Seconds between the damage, or now, and the newest data of a choice.
+fn loss(choice: &Choice, inventory: &Inventory) -> Option<u64> {
+    use crate::plan::Target;
+    let failed = inventory.damage.as_ref().map_or(inventory.now, |damage| damage.at);
+    let newest = match &choice.target {
+        Target::Before(_) => inventory.damage.as_ref()?.last_good?,
+        Target::Time(time) => time.parse().ok()?,
+        Target::Latest => return Some(0),
+        Target::Immediate => {
+            inventory.backups.iter().filter(|backup| backup.is_valid).map(|it| it.finished).max()?
+        }
+        Target::Snapshot(id) => {
+            inventory.snapshots.iter().find(|snapshot| snapshot.id == *id)?.finished
+        }
+        Target::Dump(label) => inventory.dumps.iter().find(|dump| dump.label == *label)?.taken,
+        Target::Lsn(_) | Target::Xid(_) | Target::Name(_) => return None,
+    };
+    u64::try_from(failed.duration_since(newest).as_secs().max(0)).ok()
+}
+
+/// Every method, what it would cost, and why it was taken or not.
+fn alternatives(
+    service: &Service,
+    request: &Request,
+    choice: &Choice,
+    inventory: &Inventory,
+) -> Vec<Alternative> {
+    Method::ALL
+        .iter()
+        .map(|(name, method)| {
+            let is_chosen = *method == choice.method;
+            let wish = match is_chosen {
+                true => request.wish.clone(),
+                false => Wish { method: Some(*method), ..request.wish.clone() },
+            };
+            let chosen = choose(&wish, inventory);
+            let restore_s = |choice: &Choice| match &service.database {
+                Database::Cluster(_) => build::restore_s(choice, inventory),
+                Database::Rds(_) => inventory.speeds.instance_s,
+            };
+            match (chosen, is_chosen) {
+                (Ok(other), _) => Alternative {
+                    method: (*name).into(),
+                    what: other.target.to_string(),
+                    rto_s: Some(restore_s(&other) + build::AROUND_S),
+                    loss_s: loss(&other, inventory),
+                    reason: if is_chosen {
+                        choice.reason.clone()
+                    } else {
+                        worse(&other, choice, inventory)
+                    },
+                    is_chosen,
+                },
+                (Err(error), _) => Alternative {
+                    method: (*name).into(),
+                    what: "not possible".into(),
+                    rto_s: None,
+                    loss_s: None,
+                    reason: error.what,
+                    is_chosen,
+                },
+            }
+        })
+        .collect()
+}
+
+fn worse(other: &Choice, chosen: &Choice, inventory: &Inventory) -> String {
+    match (loss(other, inventory), loss(chosen, inventory)) {
+        (Some(other), Some(chosen)) if other > chosen => {
+            format!("loses {} more", crate::plan::duration_text(other - chosen))
+        }
+        _ => format!("not the first choice: {}", chosen.reason),
+    }
+}
+
+fn warnings(
+    service: &Service,
+    request: &Request,
+    inventory: &Inventory,
+    steps: &[crate::plan::Step],
+) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if service.door.is_none() && request.mode == Mode::Incident {
+        warnings.push("there is no door: users are back as soon as the writers start".into());
+    }
+    for manager in &inventory.managers {
+        warnings.push(format!("{manager} manages this and may undo our steps: pause it first"));
+    }
+    let until_open = steps.iter().filter(|step| step.stage <= Stage::Open);
+    let rto: u64 = until_open.map(|step| step.predicted_s).sum();
+    if rto > service.objectives.rto.as_secs() {
+        warnings.push(format!(
+            "predicted {} is more than the objective of {}",
+            crate::plan::duration_text(rto),
+            crate::plan::duration_text(service.objectives.rto.as_secs())
+        ));
+    }
+    if !inventory.speeds.is_measured {
+        warnings.push("no drill was measured yet: times are guesses".into());
+    }
+    if inventory.backups.first().is_some_and(|backup| backup.is_suspect) {
+        warnings.push("the newest backup was made after the damage".into());
+    }
+    warnings
+}

@@ -1,0 +1,303 @@
+//! The steps around the database: door, writers, setting, smoke tests, people.
+
+use std::collections::BTreeMap;
+
+use super::build::{Draft, shell, step};
+use crate::plan::{Class, Parameters, Stage, Step, StepKind, UndoWhen};
+use crate::service::{Door, Service, Setting, SettingPlace, Smoke, Writer};
+
+/// What a run shuts, in order: the door, then the writers, the last started first.
+pub(super) fn shut(door: Option<&Door>, writers: &[Writer]) -> Vec<Step> {
+    let door_step = door.map(|door| {
+        step(Stage::Shut, "door", "", StepKind::ShutDoor)
+            .effect(format!("keeps users out: {}", door.describe()))
+            .undo(Class::Undoable, UndoWhen::Reopening, "opens it again")
+            .with_all(door_parameters(door))
+            .done()
+    });
+    let writers = writers.iter().rev().map(|writer| {
+        with_command(
+            step(Stage::Shut, "writer", writer.name(), StepKind::StopWriter),
+            writer,
+            false,
+        )
+        .effect(format!("stops {} and sees that it is gone", writer.describe()))
+        .undo(Class::Undoable, UndoWhen::Reopening, "starts it again as it was")
+        .with_all(writer_parameters(writer))
+        .predicted(10)
+        .done()
+    });
+    door_step.into_iter().chain(writers).collect()
+}
+
+/// The setting goes to the new database.
+pub(super) fn switch(setting: &Setting) -> Step {
+    step(Stage::Switch, "setting", "", StepKind::SwitchSetting)
+        .effect(format!(
+            "writes host, port and database of the new database into {}; all else stays byte for byte",
+            setting.place.describe()
+        ))
+        .undo(Class::Undoable, UndoWhen::Always, "puts the old value back")
+        .with_all(setting_parameters(setting))
+        .done()
+}
+
+/// The writers, in order; then what proves that they serve.
+pub(super) fn start(writers: &[Writer], smoke: &[Smoke]) -> Vec<Step> {
+    let writers = writers.iter().map(|writer| {
+        with_command(
+            step(Stage::Start, "writer", writer.name(), StepKind::StartWriter),
+            writer,
+            true,
+        )
+        .effect(format!("starts {} and waits until it runs", writer.describe()))
+        .undo(Class::Undoable, UndoWhen::Always, "stops it again")
+        .with_all(writer_parameters(writer))
+        .predicted(20)
+        .done()
+    });
+    let numbered = smoke.iter().enumerate().map(|(at, smoke)| {
+        step(Stage::Start, "smoke", &(at + 1).to_string(), StepKind::Smoke)
+            .effect(format!("asks {} {} like a user: {}", smoke.method, smoke.url, expected(smoke)))
+            .with_all(smoke_parameters(smoke))
+            .command(shell(&["curl".into(), "-fsS".into(), smoke.url.clone()]))
+            .predicted(5)
+            .done()
+    });
+    writers.chain(numbered).collect()
+}
+
+/// The point of no return, then the door.
+pub(super) fn open(door: Option<&Door>, service: &Service, cost: &str) -> Vec<Step> {
+    let point = step(Stage::Open, "point", "", StepKind::PointOfNoReturn)
+        .effect("records that from here on nothing is undone by itself")
+        .undo(Class::Final, UndoWhen::Never, "none: users write into the new database from here on")
+        .with("cost", cost)
+        .with("persons", service.policy.final_persons.to_string())
+        .predicted(1)
+        .done();
+    let door = door.map(|door| {
+        step(Stage::Open, "door", "", StepKind::OpenDoor)
+            .effect(format!("lets users in: {}", door.describe()))
+            .undo(Class::Final, UndoWhen::Never, "none: it is behind the point of no return")
+            .with_all(door_parameters(door))
+            .done()
+    });
+    let traffic = service.traffic.as_ref().map(|traffic| {
+        step(Stage::Open, "traffic", &traffic.name, StepKind::SwitchTraffic)
+            .effect(format!("points {} to {}", traffic.name, traffic.standby))
+            .undo(Class::Final, UndoWhen::Never, "none: it is behind the point of no return")
+            .with("name", traffic.name.clone())
+            .with("kind", traffic.kind.clone())
+            .with("standby", traffic.standby.clone())
+            .predicted(60)
+            .done()
+    });
+    std::iter::once(point).chain(door).chain(traffic).collect()
+}
+
+/// What only a person can confirm.
+pub(super) fn checklist(service: &Service) -> Vec<Step> {
+    let numbered = service.checklist.iter().enumerate();
+    numbered
+        .map(|(at, text)| {
+            step(Stage::Prove, "confirm", &(at + 1).to_string(), StepKind::Confirm)
+                .effect(format!("a person confirms: {text}"))
+                .with("text", text.clone())
+                .predicted(60)
+                .done()
+        })
+        .collect()
+}
+
+/// The channels that are told at the end.
+pub(super) fn tell(service: &Service) -> Vec<Step> {
+    let channels = service.tell.iter().map(|channel| {
+        step(Stage::Tell, "channel", channel, StepKind::Tell)
+            .effect(format!("tells '{channel}' that the service is restored, with the report"))
+            .undo(Class::Final, UndoWhen::Never, "none: a message cannot be taken back")
+            .with("channel", channel.clone())
+            .optional()
+            .done()
+    });
+    channels.collect()
+}
+
+fn with_command(draft: Draft, writer: &Writer, starts: bool) -> Draft {
+    let words = match (writer, starts) {
+        (Writer::Command { start, .. }, true) => start.clone(),
+        (Writer::Command { stop, .. }, false) => stop.clone(),
+        (Writer::Systemd { unit }, _) => {
+            ["systemctl", if starts { "start" } else { "stop" }, unit].map(str::to_owned).to_vec()
+        }
+        (Writer::Kubernetes { context, deployment }, _) => {
+            let (namespace, name) = deployment.split_once('/').unwrap_or(("default", deployment));
+            let replicas = if starts { "--replicas=N" } else { "--replicas=0" };
+            [
+                "kubectl",
+                "--context",
+                context,
+                "-n",
+                namespace,
+                "scale",
+                "deployment",
+                name,
+                replicas,
+            ]
+            .map(str::to_owned)
+            .to_vec()
+        }
+        (Writer::Workflow { repository, workflow }, true) => {
+            ["gh", "workflow", "run", workflow, "-R", repository].map(str::to_owned).to_vec()
+        }
+        (Writer::Workflow { .. }, false) => return draft,
+    };
+    draft.command(shell(&words))
+}
+
+fn expected(smoke: &Smoke) -> String {
+    let expect = &smoke.expect;
+    let mut text = format!("status {}", expect.status);
+    for (pointer, value) in &expect.json {
+        text.push_str(&format!(", {pointer} = {value}"));
+    }
+    if let Some(items) = expect.min_items {
+        text.push_str(&format!(", at least {items} items"));
+    }
+    if let Some(within) = expect.within {
+        text.push_str(&format!(", median of five within {} ms", within.as_millis()));
+    }
+    text
+}
+
+fn named<const N: usize>(pairs: [(&str, String); N]) -> Parameters {
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// A list of words as one parameter: JSON, so that no separator is lost.
+pub(super) fn words_parameter(words: &[String]) -> String {
+    serde_json::to_string(words).unwrap_or_default()
+}
+
+/// What a provider needs of a door.
+pub(super) fn door_parameters(door: &Door) -> Parameters {
+    match door {
+        Door::File { path, content } => {
+            named([("door", "file".into()), ("path", path.clone()), ("content", content.clone())])
+        }
+        Door::Command { shut, open, probe } => named([
+            ("door", "command".into()),
+            ("shut", words_parameter(shut)),
+            ("open", words_parameter(open)),
+            ("probe", words_parameter(probe)),
+        ]),
+        Door::Http { shut, open, probe, shut_word, login } => {
+            let mut parameters = named([
+                ("door", "http".into()),
+                ("shut", shut.clone()),
+                ("open", open.clone()),
+                ("probe", probe.clone()),
+                ("shut_word", shut_word.clone()),
+            ]);
+            parameters.extend(login.clone().map(|login| ("login".into(), login)));
+            parameters
+        }
+        Door::PgBouncer { admin, database } => named([
+            ("door", "pgbouncer".into()),
+            ("admin", admin.clone()),
+            ("database", database.clone()),
+        ]),
+        Door::Kubernetes { context, shut, open } => named([
+            ("door", "kubernetes".into()),
+            ("context", context.clone()),
+            ("shut", shut.clone()),
+            ("open", open.clone()),
+        ]),
+    }
+}
+
+/// What a provider needs of a writer.
+pub(super) fn writer_parameters(writer: &Writer) -> Parameters {
+    match writer {
+        Writer::Kubernetes { context, deployment } => named([
+            ("writer", "kubernetes".into()),
+            ("context", context.clone()),
+            ("deployment", deployment.clone()),
+        ]),
+        Writer::Systemd { unit } => named([("writer", "systemd".into()), ("unit", unit.clone())]),
+        Writer::Command { name, start, stop, probe } => named([
+            ("writer", "command".into()),
+            ("name", name.clone()),
+            ("start", words_parameter(start)),
+            ("stop", words_parameter(stop)),
+            ("probe", words_parameter(probe)),
+        ]),
+        Writer::Workflow { repository, workflow } => named([
+            ("writer", "workflow".into()),
+            ("repository", repository.clone()),
+            ("workflow", workflow.clone()),
+        ]),
+    }
+}
+
+/// What a provider needs of a setting.
+pub(super) fn setting_parameters(setting: &Setting) -> Parameters {
+    let mut parameters = match &setting.place {
+        SettingPlace::File { path, key } => {
+            let mut parameters = named([("setting", "file".into()), ("path", path.clone())]);
+            parameters.extend(key.clone().map(|key| ("key".into(), key)));
+            parameters
+        }
+        SettingPlace::AwsSecret { name } => {
+            named([("setting", "aws-secret".into()), ("name", name.clone())])
+        }
+        SettingPlace::Kubernetes { context, kind, object, key } => named([
+            ("setting", "kubernetes".into()),
+            ("context", context.clone()),
+            ("kind", (*kind).into()),
+            ("object", object.clone()),
+            ("key", key.clone()),
+        ]),
+        SettingPlace::Vercel { project, variable } => named([
+            ("setting", "vercel".into()),
+            ("project", project.clone()),
+            ("variable", variable.clone()),
+        ]),
+        SettingPlace::AppConfiguration { endpoint, key } => named([
+            ("setting", "app-configuration".into()),
+            ("endpoint", endpoint.clone()),
+            ("key", key.clone()),
+        ]),
+    };
+    parameters.insert("form".into(), setting.form.text().into());
+    let fields: BTreeMap<String, String> = setting
+        .fields
+        .iter()
+        .map(|(part, field)| (format!("field.{part}"), field.clone()))
+        .collect();
+    parameters.extend(fields);
+    parameters
+}
+
+/// What a provider needs of a smoke test.
+pub(super) fn smoke_parameters(smoke: &Smoke) -> Parameters {
+    let expect = &smoke.expect;
+    let mut parameters = named([
+        ("method", smoke.method.into()),
+        ("url", smoke.url.clone()),
+        ("status", expect.status.to_string()),
+    ]);
+    let optional = [
+        ("body", smoke.body.clone()),
+        ("login", smoke.login.clone()),
+        ("min_items", expect.min_items.map(|items| items.to_string())),
+        ("within_ms", expect.within.map(|within| within.as_millis().to_string())),
+    ];
+    for (name, value) in optional {
+        parameters.extend(value.map(|value| (name.to_owned(), value)));
+    }
+    for (pointer, value) in &expect.json {
+        parameters.insert(format!("json.{pointer}"), value.clone());
+    }
+    parameters
+}

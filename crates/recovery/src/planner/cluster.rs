@@ -1,0 +1,424 @@
+//! The steps for a cluster of ours.
+
+use jiff::Timestamp;
+
+use super::build::{backup_for, restore_s, shell, step};
+use super::{PlanError, Request, around};
+use crate::inventory::Inventory;
+use crate::method::{Choice, NoWay};
+use crate::plan::{Class, Mode, Parameters, Stage, Step, StepKind, Target, UndoWhen};
+use crate::service::{BindingPlace, Bindings, ClusterPlace, Service, Validation};
+
+pub(super) fn steps(
+    service: &Service,
+    place: &ClusterPlace,
+    request: &Request,
+    choice: &Choice,
+    inventory: &Inventory,
+) -> Result<Vec<Step>, PlanError> {
+    let site = Site { service, place, choice, inventory, mode: request.mode };
+    if matches!(choice.target, Target::Snapshot(_) | Target::Dump(_)) {
+        return Err(NoWay {
+            what: format!("cluster '{}' has no {}", place.cluster.name, choice.target),
+            hint: "name a backup's target: --immediate, --target-time".into(),
+        }
+        .into());
+    }
+    if backup_for(choice, inventory).is_none() {
+        return Err(NoWay {
+            what: format!("no valid backup reaches {}", choice.target),
+            hint: format!("rollforward window {}", place.cluster.name),
+        }
+        .into());
+    }
+    match request.mode {
+        Mode::Incident => Ok(site.incident()),
+        Mode::Drill => site.drill(),
+        Mode::Copy => Ok(site.copy()),
+    }
+}
+
+/// What all steps of one plan look at.
+struct Site<'a> {
+    service: &'a Service,
+    place: &'a ClusterPlace,
+    choice: &'a Choice,
+    inventory: &'a Inventory,
+    mode: Mode,
+}
+
+impl Site<'_> {
+    fn incident(&self) -> Vec<Step> {
+        let service = self.service;
+        let mut steps = vec![self.diagnose()];
+        steps.extend(self.check_setting());
+        steps.extend(self.resolve_secrets());
+        steps.extend(around::shut(service.door.as_ref(), &service.writers));
+        steps.extend(self.secure());
+        steps.push(self.restore(&self.directory(None)));
+        steps.extend(self.prove());
+        steps.extend(around::checklist(service));
+        steps.extend(service.setting.iter().map(around::switch));
+        steps.extend(around::start(&service.writers, &service.smoke));
+        steps.extend(self.prove_application());
+        steps.extend(around::open(service.door.as_ref(), service, &self.cost()));
+        steps.extend(self.protect());
+        steps.extend(around::tell(service));
+        steps
+    }
+
+    fn drill(&self) -> Result<Vec<Step>, PlanError> {
+        let drill = self
+            .service
+            .drill
+            .as_ref()
+            .ok_or(PlanError::Undeclared { service: self.service.name.clone(), what: "drill" })?;
+        let mut steps = vec![self.target()];
+        steps.push(self.restore(&self.directory(Some(drill))));
+        steps.extend(self.prove());
+        steps.extend(drill.setting.iter().map(around::switch));
+        steps.extend(around::start(&drill.writers, &drill.smoke));
+        Ok(steps)
+    }
+
+    fn copy(&self) -> Vec<Step> {
+        let mut steps = vec![self.target()];
+        let directory = self.directory(self.service.drill.as_ref());
+        steps.push(self.restore(&directory));
+        steps.extend(self.prove());
+        steps
+    }
+
+    fn diagnose(&self) -> Step {
+        step(Stage::Assess, "diagnose", "", StepKind::Diagnose)
+            .effect(format!(
+                "looks at {}: does it answer, what do its log and pages say",
+                self.name()
+            ))
+            .with_all(self.cluster())
+            .host(self.place.cluster.host.as_ref())
+            .command(format!("rollforward diagnose {}", self.service.name))
+            .predicted(5)
+            .done()
+    }
+
+    fn check_setting(&self) -> Option<Step> {
+        let setting = self.service.setting.as_ref()?;
+        Some(
+            step(Stage::Assess, "setting", "", StepKind::CheckSetting)
+                .effect(format!("{} points to the declared database now", setting.place.describe()))
+                .with_all(around::setting_parameters(setting))
+                .with("connection", self.place.cluster.connection.clone())
+                .done(),
+        )
+    }
+
+    fn resolve_secrets(&self) -> Option<Step> {
+        let references = secret_references(self.service);
+        if references.is_empty() {
+            return None;
+        }
+        Some(
+            step(Stage::Assess, "secrets", "", StepKind::ResolveSecrets)
+                .effect(format!("every secret resolves: {}", references.join(", ")))
+                .with("references", around::words_parameter(&references))
+                .done(),
+        )
+    }
+
+    /// Fence, salvage, safety copy, target.
+    fn secure(&self) -> Vec<Step> {
+        let cluster = &self.place.cluster;
+        let fence = step(Stage::Secure, "fence", &cluster.name, StepKind::Fence)
+            .effect(format!(
+                "{} refuses every session, open ones are ended, it is stopped and stays so",
+                self.name()
+            ))
+            .undo(
+                Class::Undoable,
+                UndoWhen::Reopening,
+                "puts its client authentication back and starts it, if it ran",
+            )
+            .with_all(self.cluster())
+            .identity(&self.inventory.identity)
+            .host(cluster.host.as_ref())
+            .predicted(15)
+            .done();
+        let salvage = step(Stage::Secure, "salvage", &cluster.name, StepKind::Salvage)
+            .effect("stores what can still be read of its WAL")
+            .undo(Class::Own, UndoWhen::Never, "none is needed: WAL is only added")
+            .with_all(self.cluster())
+            .identity(&self.inventory.identity)
+            .host(cluster.host.as_ref())
+            .command(format!("rollforward wal salvage {}", cluster.name))
+            .predicted(15)
+            .done();
+        let keep = step(Stage::Secure, "copy", &cluster.name, StepKind::KeepOld)
+            .effect(format!(
+                "'{}' stays as it is, even if damaged: it is the way back",
+                cluster.data_directory
+            ))
+            .with_all(self.cluster())
+            .identity(&self.inventory.identity)
+            .host(cluster.host.as_ref())
+            .done();
+        vec![fence, salvage, keep, self.target()]
+    }
+
+    fn target(&self) -> Step {
+        let name = &self.place.cluster.name;
+        let mut words: Vec<String> = ["rollforward", "window", name].map(str::to_owned).to_vec();
+        words.extend(self.choice.target.options());
+        step(Stage::Secure, "target", "", StepKind::ResolveTarget)
+            .effect(format!("{} can be reached, and how", self.choice.target))
+            .with_all(self.cluster())
+            .with_all(self.target_parameters())
+            .command(shell(&words))
+            .predicted(10)
+            .done()
+    }
+
+    fn restore(&self, directory: &str) -> Step {
+        let cluster = &self.place.cluster;
+        let mut words: Vec<String> = ["rollforward", "restore", &cluster.name, "--to", directory]
+            .map(str::to_owned)
+            .to_vec();
+        words.extend(self.choice.target.options());
+        if let Some(backup) = backup_for(self.choice, self.inventory) {
+            words.extend(["--backup".into(), backup.label.clone()]);
+        }
+        words.push("--start".into());
+        if self.mode != Mode::Incident {
+            words.push("--copy".into());
+        }
+        let host = match self.mode {
+            Mode::Incident => self.place.restore_host.as_ref().or(cluster.host.as_ref()),
+            Mode::Drill | Mode::Copy => None,
+        };
+        step(Stage::Restore, "cluster", &cluster.name, StepKind::RestoreCluster)
+            .effect(format!(
+                "restores {} into '{directory}', in quarantine, and recovers it to {}",
+                self.backup_text(),
+                self.choice.target
+            ))
+            .undo(
+                Class::Own,
+                UndoWhen::Always,
+                "stops the restored cluster and removes its directory",
+            )
+            .with_all(self.cluster())
+            .with_all(self.target_parameters())
+            .with("directory", directory)
+            .maybe("backup", backup_for(self.choice, self.inventory).map(|it| &it.label))
+            .with("copy", (self.mode != Mode::Incident).to_string())
+            .host(host)
+            .command(shell(&words))
+            .predicted(restore_s(self.choice, self.inventory))
+            .done()
+    }
+
+    fn prove(&self) -> Vec<Step> {
+        let validation = &self.service.validation;
+        let size = self.inventory.size;
+        let builtin = step(Stage::Prove, "data", "", StepKind::Prove)
+            .effect(format!("page checksums, amcheck, foreign keys{}", tables_text(validation)))
+            .with_all(self.cluster())
+            .with_all(validation_parameters(validation))
+            .with_all(self.damage())
+            .predicted(size.div_ceil(self.inventory.speeds.prove.max(1)) + 5)
+            .done();
+        let sql = validation.sql.as_ref().map(|path| {
+            step(Stage::Prove, "sql", "", StepKind::RunSql)
+                .effect(format!("'{path}' says OK, read-only, with a limit for each statement"))
+                .with_all(self.cluster())
+                .with("path", path.clone())
+                .predicted(10)
+                .done()
+        });
+        let connection = step(Stage::Prove, "connection", "", StepKind::ProveConnection)
+            .effect("a login from here works, and the version is the old one's")
+            .with_all(self.cluster())
+            .done();
+        let files = self.service.files.iter().map(|files| {
+            step(Stage::Prove, "files", &files.bucket, StepKind::CheckFiles)
+                .effect(format!("the files that rows point to are in {}", files.bucket))
+                .with_all(self.cluster())
+                .with("bucket", files.bucket.clone())
+                .with("keys_sql", files.keys_sql.clone())
+                .predicted(30)
+                .done()
+        });
+        let mut steps = vec![builtin];
+        steps.extend(sql);
+        steps.push(connection);
+        steps.extend(files);
+        steps
+    }
+
+    fn prove_application(&self) -> Option<Step> {
+        (!self.service.writers.is_empty()).then(|| {
+            step(Stage::Start, "sessions", "", StepKind::ProveApplication)
+                .effect("the application's sessions are seen at the restored database")
+                .with_all(self.cluster())
+                .predicted(5)
+                .done()
+        })
+    }
+
+    fn protect(&self) -> Vec<Step> {
+        let name = &self.place.cluster.name;
+        let directory = self.directory(None);
+        let adopt = step(Stage::Protect, "adopt", name, StepKind::Adopt)
+            .effect(
+                "the restored cluster is the production of its history from now on: it archives",
+            )
+            .undo(
+                Class::Final,
+                UndoWhen::Never,
+                "none: the replaced cluster is refused from here on",
+            )
+            .with_all(self.cluster())
+            .with("directory", directory.clone())
+            .host(self.place.restore_host.as_ref().or(self.place.cluster.host.as_ref()))
+            .command(shell(&[
+                "rollforward".into(),
+                "adopt".into(),
+                name.clone(),
+                "--at".into(),
+                directory,
+                "--keep-port".into(),
+            ]))
+            .predicted(10)
+            .done();
+        let backup = step(Stage::Protect, "backup", name, StepKind::Backup)
+            .effect("a full backup of it")
+            .undo(Class::Own, UndoWhen::Never, "none is needed: a backup is only added")
+            .with_all(self.cluster())
+            .host(self.place.restore_host.as_ref().or(self.place.cluster.host.as_ref()))
+            .command(format!("rollforward backup {name}"))
+            .predicted(self.inventory.size.div_ceil(self.inventory.speeds.backup.max(1)) + 5)
+            .done();
+        vec![adopt, backup]
+    }
+
+    /// Where the restored cluster goes: beside the old one, or where the drill says.
+    fn directory(&self, drill: Option<&Bindings>) -> String {
+        let cluster = &self.place.cluster;
+        let below = match (self.mode, drill) {
+            (
+                Mode::Drill | Mode::Copy,
+                Some(Bindings { database: BindingPlace::Directory(path), .. }),
+            ) => path.clone(),
+            _ => self.place.restore_below.clone().unwrap_or_else(|| {
+                let parent = std::path::Path::new(&cluster.data_directory).parent();
+                parent.map_or_else(|| "/".into(), |parent| parent.display().to_string())
+            }),
+        };
+        format!("{}/{}-{}", below.trim_end_matches('/'), cluster.name, stamp(self.inventory.now))
+    }
+
+    fn cluster(&self) -> Parameters {
+        let cluster = &self.place.cluster;
+        let mut parameters = Parameters::from([
+            ("cluster".into(), cluster.name.clone()),
+            ("data_directory".into(), cluster.data_directory.clone()),
+            ("connection".into(), cluster.connection.clone()),
+        ]);
+        let optional = [("database", &cluster.database), ("bin_directory", &cluster.bin_directory)];
+        for (name, value) in optional {
+            parameters.extend(value.clone().map(|value| (name.to_owned(), value)));
+        }
+        parameters
+    }
+
+    fn target_parameters(&self) -> Parameters {
+        let (kind, value) = self.choice.target.parts();
+        Parameters::from([
+            ("target_kind".into(), kind.to_owned()),
+            ("target_value".into(), value.to_owned()),
+        ])
+    }
+
+    /// What the checks compare times with.
+    fn damage(&self) -> Parameters {
+        let mut parameters = Parameters::new();
+        if let Some(damage) = &self.inventory.damage {
+            parameters.insert("damaged_at".into(), damage.at.to_string());
+            parameters.extend(damage.last_good.map(|at| ("last_good".to_owned(), at.to_string())));
+        }
+        parameters
+    }
+
+    fn backup_text(&self) -> String {
+        backup_for(self.choice, self.inventory)
+            .map_or_else(|| "a backup".into(), |backup| format!("backup {}", backup.label))
+    }
+
+    fn name(&self) -> String {
+        format!("cluster '{}'", self.place.cluster.name)
+    }
+
+    /// What passing the point of no return costs, as it is typed: `shop lose 43`.
+    fn cost(&self) -> String {
+        let lost = self.inventory.damage.as_ref().and_then(|damage| damage.transactions_lost);
+        match lost {
+            Some(lost) => format!("{} lose {lost}", self.service.name),
+            None => format!("{} lose unknown", self.service.name),
+        }
+    }
+}
+
+/// `20261126T050000Z`.
+fn stamp(now: Timestamp) -> String {
+    now.strftime("%Y%m%dT%H%M%SZ").to_string()
+}
+
+fn tables_text(validation: &Validation) -> String {
+    let mut text = String::new();
+    if let Some(tool) = validation.schema {
+        text.push_str(&format!(", schema version of {}", tool.text()));
+    }
+    for (table, check) in &validation.tables {
+        if let Some(rows) = check.min_rows {
+            text.push_str(&format!(", {table} has at least {rows} rows"));
+        }
+        if let Some(column) = &check.newest {
+            text.push_str(&format!(", newest {table}.{column} is before the damage"));
+        }
+    }
+    text
+}
+
+/// What a provider needs of a validation.
+pub(super) fn validation_parameters(validation: &Validation) -> Parameters {
+    let mut parameters = Parameters::new();
+    if let Some(tool) = validation.schema {
+        parameters.insert("schema".into(), tool.text().into());
+    }
+    for (table, check) in &validation.tables {
+        if let Some(rows) = check.min_rows {
+            parameters.insert(format!("min_rows.{table}"), rows.to_string());
+        }
+        if let Some(column) = &check.newest {
+            parameters.insert(format!("newest.{table}"), column.clone());
+        }
+    }
+    parameters
+}
+
+/// Every secret that steps of a service will need.
+pub(super) fn secret_references(service: &Service) -> Vec<String> {
+    let smoke = service.smoke.iter().filter_map(|smoke| smoke.login.clone());
+    let door = service.door.iter().filter_map(|door| match door {
+        crate::service::Door::Http { login, .. } => login.clone(),
+        _ => None,
+    });
+    let login = match &service.database {
+        crate::service::Database::Rds(rds) => rds.login.clone(),
+        crate::service::Database::Cluster(_) => None,
+    };
+    let mut all: Vec<String> = smoke.chain(door).chain(login).collect();
+    all.sort();
+    all.dedup();
+    all
+}

@@ -1,0 +1,42 @@
+//! A drill touches nothing of production: every place it changes must be its own.
+
+use super::PlanError;
+use crate::service::{BindingPlace, Bindings, Database, Service};
+
+/// Refuses a drill that would touch production.
+pub(super) fn check(service: &Service) -> Result<(), PlanError> {
+    let undeclared = |what| PlanError::Undeclared { service: service.name.clone(), what };
+    let drill = service.drill.as_ref().ok_or_else(|| undeclared("drill"))?;
+    let touches =
+        |what: String| Err(PlanError::TouchesProduction { service: service.name.clone(), what });
+    if let (Some(ours), Some(theirs)) = (&drill.setting, &service.setting)
+        && ours.place == theirs.place
+    {
+        return touches(format!("its setting is {}", ours.place.describe()));
+    }
+    if service.setting.is_some() && !drill.writers.is_empty() && drill.setting.is_none() {
+        return Err(undeclared("setting for the drill's writers"));
+    }
+    if let Some(writer) = drill.writers.iter().find(|writer| service.writers.contains(writer)) {
+        return touches(format!("its writer is {}", writer.describe()));
+    }
+    let same_smoke = |url: &str| service.smoke.iter().any(|smoke| smoke.url == url);
+    if let Some(smoke) = drill.smoke.iter().find(|smoke| same_smoke(&smoke.url)) {
+        return touches(format!("its smoke test asks {}", smoke.url));
+    }
+    match same_directory(service, drill) {
+        Some(path) => touches(format!("it restores into '{path}'")),
+        None => Ok(()),
+    }
+}
+
+/// The drill's folder, when it is the cluster's own or lies in it.
+fn same_directory<'s>(service: &Service, drill: &'s Bindings) -> Option<&'s str> {
+    let (BindingPlace::Directory(path), Database::Cluster(place)) =
+        (&drill.database, &service.database)
+    else {
+        return None;
+    };
+    let data = std::path::Path::new(&place.cluster.data_directory);
+    std::path::Path::new(path).starts_with(data).then_some(path.as_str())
+}

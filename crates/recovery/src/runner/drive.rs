@@ -1,0 +1,196 @@
+//! The loop: what comes next, until nothing does.
+
+use std::time::Duration;
+
+use super::{Drive, Driver, Event, RunError};
+use crate::journal::{Appended, Entry, Loaded, ServiceState, Verdict};
+use crate::machine::{Awaited, Next, Phase, State};
+use crate::plan::StepKind;
+
+/// How long the loop sleeps while it waits for a person.
+const WAIT_PERIOD: Duration = Duration::from_millis(500);
+
+/// How often a channel that could not be told is tried again at the end.
+const TELL_ATTEMPTS_MAX: u32 = 3;
+
+/// How a driver ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The run is over.
+    Closed {
+        /// How.
+        verdict: Verdict,
+        /// What serves users.
+        service: ServiceState,
+    },
+    /// The run waits for somebody; another driver may go on.
+    Waiting(Awaited),
+}
+
+/// Drives a run from where its journal stands. A new run's journal holds its first record.
+///
+/// # Errors
+/// [`RunError`]: the run is not over, and another driver may go on.
+pub async fn drive(driver: &Driver, loaded: &Loaded) -> Result<(Ended, State), RunError> {
+    let state = State::replay(&loaded.records)?;
+    let end: Appended = loaded.end.clone();
+    let confirmed = driver.clock.boottime();
+    let mut run = Drive { driver, state, end, confirmed };
+    let ended = run.go().await?;
+    Ok((ended, run.state))
+}
+
+impl Drive<'_> {
+    async fn go(&mut self) -> Result<Ended, RunError> {
+        let mut shown: Option<Awaited> = None;
+        loop {
+            self.read_inbox().await?;
+            self.heed_pause().await?;
+            self.warn_of_a_miss().await?;
+            match self.state.next() {
+                Next::Perform(at) => self.perform(at).await?,
+                Next::Undo(at) => self.undo(at).await?,
+                Next::CountWrites => self.count_writes().await?,
+                Next::Append(entry) => self.record(entry).await?,
+                Next::Await(awaited) => {
+                    if shown.as_ref() != Some(&awaited) {
+                        self.tell(&Event::Waiting(&awaited));
+                        shown = Some(awaited.clone());
+                    }
+                    if self.driver.ends_when_waiting {
+                        return Ok(Ended::Waiting(awaited));
+                    }
+                    tokio::time::sleep(WAIT_PERIOD).await;
+                    self.beat().await?;
+                    continue;
+                }
+                Next::Finished => {
+                    let Phase::Closed { verdict, service } = self.state.phase else {
+                        continue;
+                    };
+                    self.tell_what_was_not().await?;
+                    return Ok(Ended::Closed { verdict, service });
+                }
+            }
+            shown = None;
+        }
+    }
+
+    /// Records what the machine decided, with the moments of the clock that belong to it.
+    async fn record(&mut self, entry: Entry) -> Result<(), RunError> {
+        self.hold_lease().await?;
+        let told = match &entry {
+            Entry::RollbackBegun { reason, went_through: false } => {
+                Some(("rolling back", reason.clone()))
+            }
+            Entry::Halted { reason } => Some(("halted", reason.clone())),
+            Entry::Fallback { reason, .. } => Some(("falling back", reason.clone())),
+            Entry::Closed { verdict, service, reason } => Some((
+                verdict.text(),
+                format!("{}; service: {}; {reason}", verdict.text(), service.text()),
+            )),
+            _ => None,
+        };
+        // People are told before the run is over, so that it stands in the journal.
+        if let (Entry::Closed { .. }, Some((what, text))) = (&entry, &told) {
+            self.tell_channels(what, text).await?;
+            return self.append(entry).await;
+        }
+        self.append(entry).await?;
+        match told {
+            Some((what, text)) => self.tell_channels(what, &text).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Tells every channel of the service; a channel that is down does not stop the run.
+    pub(super) async fn tell_channels(&mut self, what: &str, text: &str) -> Result<(), RunError> {
+        for channel in self.state.plan.tell.clone() {
+            self.tell_channel(&channel, what, text).await?;
+        }
+        Ok(())
+    }
+
+    async fn tell_channel(
+        &mut self,
+        channel: &str,
+        what: &str,
+        text: &str,
+    ) -> Result<(), RunError> {
+        let told = self.driver.effects.tell(channel, what, text).await;
+        let outcome = match told {
+            Ok(()) => "told".to_owned(),
+            Err(failure) => failure.message,
+        };
+        let entry = Entry::Told { channel: channel.into(), what: what.into(), outcome };
+        self.append(entry).await
+    }
+
+    /// The channels that could not be told get another try when the run is over.
+    async fn tell_what_was_not(&mut self) -> Result<(), RunError> {
+        for _ in 0..TELL_ATTEMPTS_MAX {
+            for (channel, what) in self.state.untold.clone() {
+                self.tell_channel(&channel, &what, "told late").await?;
+            }
+            if self.state.untold.is_empty() {
+                return Ok(());
+            }
+            tokio::time::sleep(WAIT_PERIOD).await;
+        }
+        Ok(())
+    }
+
+    async fn heed_pause(&mut self) -> Result<(), RunError> {
+        let wants = *self.driver.pause.borrow();
+        if wants && self.state.paused_by.is_none() && !self.state.is_closed() {
+            self.append(Entry::Paused { by: "the terminal".into() }).await?;
+        }
+        Ok(())
+    }
+
+    /// Says early that the objective will be missed, once for every reason.
+    async fn warn_of_a_miss(&mut self) -> Result<(), RunError> {
+        if self.state.is_closed() || self.state.is_past_the_point() {
+            return Ok(());
+        }
+        let Some((expected, allowed)) = self.state.predicted_miss(self.driver.clock.now()) else {
+            return Ok(());
+        };
+        if self.state.warned.iter().any(|text| text.starts_with("the objective")) {
+            return Ok(());
+        }
+        let faster = self.state.plan.alternatives.iter().filter(|it| !it.is_chosen);
+        let faster = faster.filter_map(|it| it.rto_s.map(|seconds| (seconds, it)));
+        let best = faster.min_by_key(|(seconds, _)| *seconds);
+        let advice = best.map_or_else(String::new, |(seconds, it)| {
+            format!("; {} would take {}", it.method, crate::plan::duration_text(seconds))
+        });
+        let text = format!(
+            "the objective of {} will be missed: {} expected{advice}",
+            crate::plan::duration_text(allowed),
+            crate::plan::duration_text(expected)
+        );
+        self.append(Entry::Warned { text: text.clone() }).await?;
+        self.tell_channels("objective in danger", &text).await
+    }
+
+    async fn count_writes(&mut self) -> Result<(), RunError> {
+        let at = self.state.plan.steps.iter().position(|step| step.kind == StepKind::StartWriter);
+        let context = self.context(at.unwrap_or_default())?;
+        let value = match self.driver.effects.count_foreign_writes(&context).await {
+            Ok(count) => count.to_string(),
+            // Not knowing is as good as some: nothing is rolled back over somebody's work.
+            Err(failure) => format!("unknown: {}", failure.message),
+        };
+        let name = crate::machine::FOREIGN_WRITES.to_owned();
+        self.append(Entry::Measured { name, value }).await
+    }
+
+    /// Says that the driver lives, when nothing else did lately.
+    pub(super) async fn beat(&mut self) -> Result<(), RunError> {
+        if self.lease_age() >= super::HEARTBEAT {
+            self.append(Entry::Heartbeat).await?;
+        }
+        Ok(())
+    }
+}

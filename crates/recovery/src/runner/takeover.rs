@@ -1,0 +1,78 @@
+//! Taking a run over: from a driver that is dead, or whose lease has ended.
+
+use std::time::Duration;
+
+use super::{Driver, LEASE_TTL, RunError};
+use crate::journal::{Entry, HomeError, Loaded, Writer};
+use crate::machine::{State, Status};
+
+/// How often the journal is looked at while the lease is waited for.
+const LOOK_PERIOD: Duration = Duration::from_secs(2);
+
+/// Whether the driver before may still live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// It was this machine's process, and it is gone.
+    Dead,
+    /// It cannot be told: its lease and its open attempts are waited for.
+    Unknown,
+}
+
+/// Makes `driver` the driver of a run: waits until the lease of the one before has ended and the
+/// deadlines of its open attempts have passed, and records the change. Time is measured here, from
+/// the moment the newest record is seen first: no clock of another machine is trusted.
+///
+/// # Errors
+/// [`RunError::Journal`]: another driver was faster, or lives.
+pub async fn take_over(
+    driver: &mut Driver,
+    run: &str,
+    before: Before,
+    by: &str,
+    reason: &str,
+) -> Result<Loaded, RunError> {
+    let mut loaded = driver.home.load(run).await?;
+    if before == Before::Unknown {
+        wait_for_the_end(driver, &mut loaded).await?;
+    }
+    let state = State::replay(&loaded.records)?;
+    if state.is_closed() {
+        // Nothing to drive; whoever asked sees how it ended.
+        return Ok(loaded);
+    }
+    driver.writer = Writer { epoch: state.epoch + 1, ..driver.writer.clone() };
+    let entry = Entry::DriverChanged { by: by.into(), reason: reason.into() };
+    let appended = driver.home.append(&mut loaded.end, &driver.writer, &*driver.clock, entry).await;
+    match appended {
+        Ok((record, _)) => loaded.records.push(record),
+        Err(error @ HomeError::Lost { .. }) => return Err(error.into()),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(loaded)
+}
+
+async fn wait_for_the_end(driver: &Driver, loaded: &mut Loaded) -> Result<(), RunError> {
+    let mut since = driver.clock.boottime();
+    loop {
+        let state = State::replay(&loaded.records)?;
+        if state.is_closed() {
+            return Ok(());
+        }
+        // An attempt began after its intent, so it ends at most its deadline after the newest
+        // record; and it must not begin when the lease is nearly over.
+        let open = state
+            .steps
+            .iter()
+            .filter(|step| matches!(step.status, Status::Intended | Status::UndoIntended));
+        let deadline = open.map(|step| step.deadline_s).max().unwrap_or_default();
+        let needed = LEASE_TTL.max(Duration::from_secs(deadline));
+        let waited = driver.clock.boottime().saturating_sub(since);
+        if waited >= needed {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK_PERIOD.min(needed.saturating_sub(waited))).await;
+        if driver.home.follow(loaded).await? {
+            since = driver.clock.boottime();
+        }
+    }
+}

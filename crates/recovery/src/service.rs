@@ -1,0 +1,136 @@
+//! A service as it is declared: one database, what uses it, how to shut it, prove it and open it.
+//!
+//! Values only. References to secrets stand here, never secrets.
+
+mod application;
+mod checks;
+mod database;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+pub use application::{Door, Form, Setting, SettingPlace, Traffic, Writer};
+pub use checks::{Expectation, Files, SchemaTool, Smoke, TableCheck, Validation};
+pub use database::{ClusterPlace, Database, LocalCluster, Rds};
+
+/// How long a service may be down and how much it may lose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Objectives {
+    /// Recovery point objective.
+    pub rpo: Duration,
+    /// Recovery time objective.
+    pub rto: Duration,
+}
+
+/// A service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// Its objectives.
+    pub objectives: Objectives,
+    /// Its database.
+    pub database: Database,
+    /// Where its applications read the connection; `None`: the database keeps its name.
+    pub setting: Option<Setting>,
+    /// What keeps users out.
+    pub door: Option<Door>,
+    /// The applications that write, in the order they are started.
+    pub writers: Vec<Writer>,
+    /// Files that rows point to.
+    pub files: Vec<Files>,
+    /// How the restored data is checked.
+    pub validation: Validation,
+    /// How the service is tried before users are let in.
+    pub smoke: Vec<Smoke>,
+    /// DNS or load balancer of a standby site.
+    pub traffic: Option<Traffic>,
+    /// What only a person can confirm.
+    pub checklist: Vec<String>,
+    /// What is decided beforehand.
+    pub policy: Policy,
+    /// Channels that are told, by name.
+    pub tell: Vec<String>,
+    /// What a drill uses instead; `None`: there is no drill.
+    pub drill: Option<Bindings>,
+    /// A sibling on which the cut-over is tried first.
+    pub staging: Option<Bindings>,
+}
+
+/// Other places for the same service: a drill, a staging sibling, a standby site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bindings {
+    /// Where the database is restored.
+    pub database: BindingPlace,
+    /// Its setting.
+    pub setting: Option<Setting>,
+    /// Its applications.
+    pub writers: Vec<Writer>,
+    /// Its door.
+    pub door: Option<Door>,
+    /// Its smoke tests.
+    pub smoke: Vec<Smoke>,
+}
+
+/// Where a binding's database goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BindingPlace {
+    /// Below this directory.
+    Directory(String),
+    /// An instance in this network.
+    Network {
+        /// The subnet group.
+        subnet_group: String,
+        /// The security groups.
+        security_groups: Vec<String>,
+    },
+}
+
+/// What happens when a run fails before the point of no return.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// Our changes are undone; door, writers and fence stay as they are.
+    StayShut,
+    /// Everything is undone: the old database serves again.
+    ReopenOld,
+}
+
+impl OnFailure {
+    /// As it is written in the configuration.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::StayShut => "stay-shut",
+            Self::ReopenOld => "reopen-old",
+        }
+    }
+}
+
+/// What is decided beforehand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// What a failure leaves.
+    pub on_failure: OnFailure,
+    /// Persons that a final step needs, the requester counted.
+    pub final_persons: u32,
+    /// Loss that a fallback may add without asking.
+    pub extra_loss: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { on_failure: OnFailure::StayShut, final_persons: 1, extra_loss: Duration::ZERO }
+    }
+}
+
+/// A person who may request or approve, as plans carry it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Person {
+    /// The public half of the key, `ed25519:…`.
+    pub key: String,
+    /// What the person may do.
+    pub roles: Vec<String>,
+}
+
+/// Persons by name.
+pub type Persons = BTreeMap<String, Person>;

@@ -1,0 +1,146 @@
+//! Services and inventories of the five kinds, for tests and golden plans.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::diagnosis::Condition;
+use crate::inventory::{BackupFact, Damage, Inventory, WindowFact};
+use crate::method::Wish;
+use crate::plan::{Mode, Parameters, Plan};
+use crate::planner::{PlanError, Request, compile};
+use crate::service::{
+    BindingPlace, Bindings, ClusterPlace, Database, Door, Expectation, Form, LocalCluster,
+    Objectives, Persons, Policy, Service, Setting, SettingPlace, Smoke, Validation, Writer,
+};
+
+/// A fixed moment.
+///
+/// # Panics
+/// Never.
+#[must_use]
+pub fn now() -> Timestamp {
+    Timestamp::from_second(1_795_669_200).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// An application that is started and stopped by commands.
+#[must_use]
+pub fn writer(name: &str) -> Writer {
+    let command = |verb: &str| vec![format!("/srv/{name}"), verb.to_owned()];
+    Writer::Command {
+        name: name.into(),
+        start: command("start"),
+        stop: command("stop"),
+        probe: command("status"),
+    }
+}
+
+/// A shop on a cluster of ours.
+#[must_use]
+pub fn shop() -> Service {
+    let file = |path: &str| Setting {
+        place: SettingPlace::File { path: path.into(), key: Some("DATABASE_URL".into()) },
+        form: Form::Uri,
+        fields: Parameters::new(),
+    };
+    let smoke = |port: u16| Smoke {
+        method: "GET",
+        url: format!("http://127.0.0.1:{port}/health"),
+        body: None,
+        login: None,
+        expect: Expectation { within: Some(Duration::from_secs(2)), ..Expectation::default() },
+    };
+    Service {
+        name: "shop".into(),
+        objectives: Objectives {
+            rpo: Duration::from_secs(900),
+            rto: Duration::from_secs(4 * 3600),
+        },
+        database: Database::Cluster(ClusterPlace {
+            cluster: LocalCluster {
+                name: "shop".into(),
+                host: None,
+                data_directory: "/srv/pg/shop".into(),
+                connection: "host=/run/postgresql user=postgres dbname=postgres".into(),
+                database: Some("shop".into()),
+                bin_directory: None,
+                repositories: vec!["main".into()],
+            },
+            restore_host: None,
+            restore_below: None,
+        }),
+        setting: Some(file("/etc/shop.env")),
+        door: Some(Door::File { path: "/run/shop/maintenance".into(), content: "1".into() }),
+        writers: vec![writer("shop"), writer("worker")],
+        files: Vec::new(),
+        validation: Validation {
+            sql: Some("/etc/shop/validate.sql".into()),
+            ..Validation::default()
+        },
+        smoke: vec![smoke(8080)],
+        traffic: None,
+        checklist: Vec::new(),
+        policy: Policy::default(),
+        tell: vec!["pager".into()],
+        drill: Some(Bindings {
+            database: BindingPlace::Directory("/srv/drill".into()),
+            setting: Some(file("/srv/drill/shop.env")),
+            writers: vec![writer("shop-drill")],
+            door: None,
+            smoke: vec![smoke(8081)],
+        }),
+        staging: None,
+    }
+}
+
+/// Two backups, WAL up to now, and a DELETE a minute ago.
+#[must_use]
+pub fn inventory() -> Inventory {
+    let ago = |seconds: i64| Timestamp::from_second(now().as_second() - seconds).unwrap_or(now());
+    let backup = |label: &str, age: i64, wal: u64| BackupFact {
+        label: label.into(),
+        finished: ago(age),
+        size: 5 << 30,
+        wal_to_target: wal,
+        is_valid: true,
+        reaches_target: true,
+        is_suspect: false,
+    };
+    Inventory {
+        condition: Condition::Damaged,
+        size: 5 << 30,
+        backups: vec![
+            backup("20261126T010000Z-new1", 4 * 3600, 2 << 30),
+            backup("20261125T010000Z-old1", 28 * 3600, 14 << 30),
+        ],
+        window: Some(WindowFact { earliest: ago(7 * 86_400), latest: ago(5) }),
+        damage: Some(Damage {
+            at: ago(60),
+            before: Some("0/29C692D0".into()),
+            xid: Some(870),
+            what: "DELETE public.orders, 317789 rows".into(),
+            last_good: Some(ago(63)),
+            transactions_lost: Some(43),
+        }),
+        identity: Parameters::from([
+            ("system_id".into(), "7712347945863622319".into()),
+            ("data_directory".into(), "/srv/pg/shop".into()),
+        ]),
+        ..Inventory::empty(now())
+    }
+}
+
+/// A plan for a service and an inventory, up to just before the damage.
+///
+/// # Errors
+/// As [`compile`].
+pub fn plan(service: &Service, mode: Mode, inventory: &Inventory) -> Result<Plan, PlanError> {
+    let wish = match mode {
+        Mode::Incident => Wish { before_incident: true, ..Wish::default() },
+        Mode::Drill | Mode::Copy => {
+            Wish { target: Some(crate::plan::Target::Latest), ..Wish::default() }
+        }
+    };
+    let request = Request { mode, wish, binary: "0.1.0".into(), persons: Persons::new() };
+    compile(service, &request, inventory)
+}

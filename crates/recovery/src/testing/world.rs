@@ -1,0 +1,484 @@
+//! A world without databases: door, writers, old and new database, setting, people. It outlives its
+//! drivers, misbehaves as told, and notes every breach of the order of safety.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+
+use crate::effect::{Effect, Effects, Failure, Found, StepContext};
+use crate::plan::{Parameters, Step, StepKind};
+
+/// Probes that find a restore under way before it is there.
+const RESTORE_PROBES: u32 = 3;
+
+/// How a step misbehaves, once each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Misbehaviour {
+    /// It fails, and surely did nothing.
+    FailBefore,
+    /// It does it, and the answer is lost.
+    LoseAnswer,
+    /// It does nothing, and the answer is lost.
+    LoseRequest,
+    /// It does it twice.
+    Twice,
+    /// It does it by half, and the answer is lost.
+    Half,
+    /// It never answers.
+    Hang,
+    /// It fails for good.
+    FailForGood,
+    /// The data are unusable.
+    BadData,
+    /// It cannot be told what is there.
+    ProbeFails,
+    /// Undoing fails, and another try may succeed.
+    UndoFails,
+}
+
+/// A database that a run made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Made {
+    key: String,
+    probes_left: u32,
+    is_half: bool,
+}
+
+/// What there is.
+#[derive(Debug, Default)]
+struct Things {
+    is_door_shut: bool,
+    stopped_writers: BTreeMap<String, bool>,
+    is_fenced: bool,
+    is_salvaged: bool,
+    is_proved: bool,
+    is_smoked: bool,
+    is_adopted: bool,
+    backups: u32,
+    made: BTreeMap<String, Made>,
+    setting: String,
+    foreign_writes: u64,
+    told: Vec<String>,
+    silent: Vec<String>,
+    scripts: BTreeMap<String, VecDeque<Misbehaviour>>,
+    violations: Vec<String>,
+    acts: u32,
+    is_incident: bool,
+    has_door: bool,
+}
+
+/// What of the world must be equal after a disturbed and an undisturbed run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Whether users are kept out.
+    pub is_door_shut: bool,
+    /// Writers that do not run.
+    pub stopped: Vec<String>,
+    /// Whether the old database refuses sessions.
+    pub is_fenced: bool,
+    /// Databases that were made and are there.
+    pub made: Vec<String>,
+    /// What the setting points to.
+    pub setting: String,
+    /// Whether the new database is the production.
+    pub is_adopted: bool,
+}
+
+/// The world. Clones are the same world.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    things: Arc<Mutex<Things>>,
+}
+
+impl World {
+    /// A world in which everything runs, and the old database is damaged.
+    #[must_use]
+    pub fn new(is_incident: bool, has_door: bool) -> Self {
+        let world = Self::default();
+        world.with(|things| {
+            things.setting = "old".into();
+            things.is_incident = is_incident;
+            things.has_door = has_door;
+        });
+        world
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut Things) -> T) -> T {
+        look(&mut self.things.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A step misbehaves, in this order, one call each.
+    pub fn script(&self, step: &str, misbehaviours: &[Misbehaviour]) {
+        self.with(|things| {
+            things.scripts.entry(step.into()).or_default().extend(misbehaviours);
+        });
+    }
+
+    /// Somebody else's directory is there.
+    pub fn put_stranger(&self, directory: &str) {
+        self.with(|things| {
+            let made = Made { key: "stranger".into(), probes_left: 0, is_half: false };
+            things.made.insert(directory.into(), made);
+        });
+    }
+
+    /// Users write into the new database.
+    pub fn write_foreign(&self, transactions: u64) {
+        self.with(|things| things.foreign_writes += transactions);
+    }
+
+    /// A channel does not answer; or answers again.
+    pub fn silence(&self, channel: &str, is_silent: bool) {
+        self.with(|things| {
+            things.silent.retain(|name| name != channel);
+            if is_silent {
+                things.silent.push(channel.into());
+            }
+        });
+    }
+
+    /// What channels were told.
+    #[must_use]
+    pub fn told(&self) -> Vec<String> {
+        self.with(|things| things.told.clone())
+    }
+
+    /// Breaches of the order of safety.
+    #[must_use]
+    pub fn violations(&self) -> Vec<String> {
+        self.with(|things| things.violations.clone())
+    }
+
+    /// How often something was acted.
+    #[must_use]
+    pub fn acts(&self) -> u32 {
+        self.with(|things| things.acts)
+    }
+
+    /// What must be equal in the end.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.with(|things| Snapshot {
+            is_door_shut: things.is_door_shut,
+            stopped: things
+                .stopped_writers
+                .iter()
+                .filter(|(_, stopped)| **stopped)
+                .map(|(name, _)| name.clone())
+                .collect(),
+            is_fenced: things.is_fenced,
+            made: things.made.keys().cloned().collect(),
+            setting: things.setting.clone(),
+            is_adopted: things.is_adopted,
+        })
+    }
+
+    /// The effects of this world.
+    #[must_use]
+    pub fn effects(&self) -> WorldEffects {
+        WorldEffects { effect: WorldEffect { world: self.clone() } }
+    }
+
+    fn misbehaviour(&self, step: &Step, wanted: &[Misbehaviour]) -> Option<Misbehaviour> {
+        self.with(|things| {
+            let script = things.scripts.get_mut(step.id.as_str())?;
+            let next = script.front().copied()?;
+            let for_good = matches!(next, Misbehaviour::FailForGood);
+            wanted
+                .contains(&next)
+                .then(|| if for_good { next } else { script.pop_front().unwrap_or(next) })
+        })
+    }
+}
+
+/// The effects of a [`World`].
+#[derive(Debug)]
+pub struct WorldEffects {
+    effect: WorldEffect,
+}
+
+#[async_trait]
+impl Effects for WorldEffects {
+    fn of(&self, step: &Step) -> Option<&dyn Effect> {
+        (!step.kind.is_recorded_only()).then_some(&self.effect as &dyn Effect)
+    }
+
+    async fn count_foreign_writes(&self, _context: &StepContext) -> Result<u64, Failure> {
+        Ok(self.effect.world.with(|things| things.foreign_writes))
+    }
+
+    async fn tell(&self, channel: &str, what: &str, text: &str) -> Result<(), Failure> {
+        self.effect.world.with(|things| {
+            if things.silent.iter().any(|silent| silent == channel) {
+                return Err(Failure::retry("RF1090", "the channel does not answer"));
+            }
+            things.told.push(format!("{channel}: {what}: {text}"));
+            Ok(())
+        })
+    }
+}
+
+#[derive(Debug)]
+struct WorldEffect {
+    world: World,
+}
+
+fn object_of(context: &StepContext) -> Option<String> {
+    match context.step.kind {
+        StepKind::ShutDoor => Some("door".into()),
+        StepKind::StopWriter => {
+            Some(format!("writer {}", context.parameters.get("name").cloned().unwrap_or_default()))
+        }
+        StepKind::Fence => Some("fence".into()),
+        StepKind::SwitchSetting => Some("setting".into()),
+        _ => None,
+    }
+}
+
+fn writer_of(context: &StepContext) -> String {
+    context.parameters.get("name").cloned().unwrap_or_default()
+}
+
+fn directory_of(context: &StepContext) -> String {
+    let found =
+        context.parameters.get("directory").or_else(|| context.parameters.get("new_instance"));
+    found.cloned().unwrap_or_default()
+}
+
+impl Things {
+    fn violate(&mut self, text: &str) {
+        self.violations.push(text.into());
+    }
+
+    fn value_of(&self, context: &StepContext) -> Option<String> {
+        Some(match context.step.kind {
+            StepKind::ShutDoor => if self.is_door_shut { "shut" } else { "open" }.into(),
+            StepKind::StopWriter => {
+                let stopped = self.stopped_writers.get(&writer_of(context)).copied();
+                if stopped.unwrap_or(false) { "stopped" } else { "running" }.into()
+            }
+            StepKind::Fence => if self.is_fenced { "fenced" } else { "open" }.into(),
+            StepKind::SwitchSetting => self.setting.clone(),
+            _ => return None,
+        })
+    }
+
+    fn restored_of(&self, context: &StepContext) -> String {
+        context.facts.get("directory").cloned().unwrap_or_default()
+    }
+
+    fn probe(&mut self, context: &StepContext) -> Found {
+        let is = |there: bool| if there { Found::Done } else { Found::Absent };
+        match context.step.kind {
+            StepKind::ShutDoor => is(self.is_door_shut),
+            StepKind::OpenDoor => is(!self.is_door_shut),
+            StepKind::StopWriter => {
+                is(self.stopped_writers.get(&writer_of(context)).copied().unwrap_or(false))
+            }
+            StepKind::StartWriter => is(!self
+                .stopped_writers
+                .get(&writer_of(context))
+                .copied()
+                .unwrap_or(!self.is_incident)),
+            StepKind::Fence => is(self.is_fenced),
+            StepKind::SwitchSetting => is(self.setting == self.restored_of(context)),
+            StepKind::Adopt => is(self.is_adopted),
+            StepKind::RestoreCluster | StepKind::RestoreInstance | StepKind::RestoreDump => {
+                self.probe_made(context)
+            }
+            // What only looks, or only adds, is done every time it is asked for.
+            _ => Found::Absent,
+        }
+    }
+
+    fn probe_made(&mut self, context: &StepContext) -> Found {
+        match self.made.get_mut(&directory_of(context)) {
+            None => Found::Absent,
+            Some(made) if made.key != context.key => {
+                Found::Foreign(format!("made by {}", made.key))
+            }
+            Some(made) if made.is_half => Found::Broken("half a database".into()),
+            Some(made) if made.probes_left > 0 => {
+                made.probes_left -= 1;
+                Found::Running { progress: format!("{} left", made.probes_left) }
+            }
+            Some(_) => Found::Done,
+        }
+    }
+
+    fn check_order(&mut self, kind: StepKind) {
+        let running = self.stopped_writers.values().any(|stopped| !stopped)
+            || (self.is_incident && self.stopped_writers.is_empty());
+        match kind {
+            StepKind::StopWriter if self.has_door && !self.is_door_shut => {
+                self.violate("a writer was stopped before the door was shut");
+            }
+            StepKind::Fence if running => self.violate("fenced while a writer ran"),
+            StepKind::Salvage if !self.is_fenced => self.violate("salvaged before the fence"),
+            StepKind::SwitchSetting if !self.is_proved => {
+                self.violate("the setting was switched before the data were proved");
+            }
+            StepKind::StartWriter if self.is_incident && self.setting == "old" => {
+                self.violate("a writer was started on the old database");
+            }
+            StepKind::OpenDoor if !self.is_smoked => {
+                self.violate("the door was opened before the smoke test");
+            }
+            StepKind::Adopt if self.has_door && self.is_door_shut => {
+                self.violate("adopted before the door was open");
+            }
+            _ => {}
+        }
+    }
+
+    fn act(&mut self, context: &StepContext, is_half: bool) {
+        self.acts += 1;
+        self.check_order(context.step.kind);
+        match context.step.kind {
+            StepKind::ShutDoor => self.is_door_shut = true,
+            StepKind::OpenDoor => self.is_door_shut = false,
+            StepKind::StopWriter => drop(self.stopped_writers.insert(writer_of(context), true)),
+            StepKind::StartWriter => drop(self.stopped_writers.insert(writer_of(context), false)),
+            StepKind::Fence => self.is_fenced = true,
+            StepKind::Salvage => self.is_salvaged = true,
+            StepKind::SwitchSetting => self.setting = self.restored_of(context),
+            StepKind::Prove => self.is_proved = true,
+            StepKind::Smoke => self.is_smoked = true,
+            StepKind::Adopt => self.is_adopted = true,
+            StepKind::Backup => self.backups += 1,
+            StepKind::RestoreCluster | StepKind::RestoreInstance | StepKind::RestoreDump => {
+                let made = Made { key: context.key.clone(), probes_left: RESTORE_PROBES, is_half };
+                self.made.insert(directory_of(context), made);
+            }
+            _ => {}
+        }
+    }
+
+    fn undo(&mut self, context: &StepContext) -> Result<String, Failure> {
+        let original =
+            object_of(context).and_then(|object| context.originals.get(&object).cloned());
+        match context.step.kind {
+            StepKind::ShutDoor => self.is_door_shut = original.as_deref() == Some("shut"),
+            StepKind::StopWriter => {
+                let stopped = original.as_deref() == Some("stopped");
+                self.stopped_writers.insert(writer_of(context), stopped);
+                if !stopped && self.is_fenced {
+                    self.violate("a writer was started again before the fence was lifted");
+                }
+            }
+            StepKind::Fence => self.is_fenced = original.as_deref() == Some("fenced"),
+            StepKind::SwitchSetting => {
+                if let Some(original) = original {
+                    self.setting = original;
+                }
+            }
+            StepKind::StartWriter => drop(self.stopped_writers.insert(writer_of(context), true)),
+            StepKind::RestoreCluster | StepKind::RestoreInstance | StepKind::RestoreDump => {
+                let directory = directory_of(context);
+                if self.setting == directory {
+                    self.violate("the database that the setting points to was removed");
+                }
+                match self.made.get(&directory) {
+                    Some(made) if made.key != context.key => {
+                        return Err(Failure::terminal("RF1091", "it is somebody else's"));
+                    }
+                    _ => drop(self.made.remove(&directory)),
+                }
+            }
+            _ => {}
+        }
+        Ok("undone".into())
+    }
+}
+
+#[async_trait]
+impl Effect for WorldEffect {
+    async fn original(&self, context: &StepContext) -> Result<Option<(String, String)>, Failure> {
+        let value = self.world.with(|things| things.value_of(context));
+        Ok(object_of(context).zip(value))
+    }
+
+    async fn probe(&self, context: &StepContext) -> Found {
+        if self.world.misbehaviour(&context.step, &[Misbehaviour::ProbeFails]).is_some() {
+            return Found::Unknown("no answer".into());
+        }
+        let key = format!("looked:{}", context.key);
+        let looked = self.world.with(|things| things.told.contains(&key));
+        if looked {
+            return Found::Done;
+        }
+        self.world.with(|things| things.probe(context))
+    }
+
+    async fn act(&self, context: &StepContext) -> Result<(), Failure> {
+        use Misbehaviour as M;
+        let all = [
+            M::FailBefore,
+            M::LoseAnswer,
+            M::LoseRequest,
+            M::Twice,
+            M::Half,
+            M::Hang,
+            M::FailForGood,
+            M::BadData,
+        ];
+        let misbehaviour = self.world.misbehaviour(&context.step, &all);
+        let act = |is_half| self.world.with(|things| things.act(context, is_half));
+        match misbehaviour {
+            None => act(false),
+            Some(M::FailBefore) => return Err(Failure::retry("RF1092", "try again")),
+            Some(M::LoseRequest) => return Err(Failure::ambiguous("RF1093", "no answer")),
+            Some(M::LoseAnswer) => {
+                act(false);
+                self.look(context);
+                return Err(Failure::ambiguous("RF1093", "no answer"));
+            }
+            Some(M::Twice) => {
+                act(false);
+                act(false);
+            }
+            Some(M::Half) => {
+                let makes = matches!(
+                    context.step.kind,
+                    StepKind::RestoreCluster | StepKind::RestoreInstance | StepKind::RestoreDump
+                );
+                if makes {
+                    act(true);
+                }
+                return Err(Failure::ambiguous("RF1093", "no answer"));
+            }
+            Some(M::Hang) => std::future::pending::<()>().await,
+            Some(M::BadData) => return Err(Failure::data("RF1094", "the backup is damaged")),
+            Some(_) => return Err(Failure::terminal("RF1095", "it does not work")),
+        }
+        self.look(context);
+        Ok(())
+    }
+
+    async fn verify(&self, context: &StepContext) -> Result<Parameters, Failure> {
+        Ok(match context.step.kind {
+            StepKind::RestoreCluster | StepKind::RestoreInstance | StepKind::RestoreDump => {
+                Parameters::from([("directory".into(), directory_of(context))])
+            }
+            _ => Parameters::new(),
+        })
+    }
+
+    async fn undo(&self, context: &StepContext) -> Result<String, Failure> {
+        if self.world.misbehaviour(&context.step, &[Misbehaviour::UndoFails]).is_some() {
+            return Err(Failure::retry("RF1096", "try again"));
+        }
+        self.world.with(|things| things.undo(context))
+    }
+}
+
+impl WorldEffect {
+    /// A step that only looks is done once it has looked: its key remembers.
+    fn look(&self, context: &StepContext) {
+        let found = self.world.with(|things| things.probe(context));
+        if found == Found::Absent {
+            self.world.with(|things| things.told.push(format!("looked:{}", context.key)));
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Recovery runs in a world without databases: planned, killed, taken over, undone.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // this is how tests fail
+#![allow(clippy::print_stderr)] // shown when a test fails
+
+mod bench;
+
+mod crashes;
+mod drivers;
+mod failures;
+mod journals;
+mod messages;
+mod plans;

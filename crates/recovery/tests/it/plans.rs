@@ -1,0 +1,85 @@
+//! Plans: the same input gives the same plan, stored and read back; drills touch nothing.
+
+use recovery::plan::{Mode, Plan, PlanDigest, plan_text, runbook};
+use recovery::planner::PlanError;
+use recovery::service::{BindingPlace, Database};
+use recovery::testing::sample;
+
+#[test]
+fn a_plan_is_read_back_as_it_was_written_and_its_digest_means_it() {
+    for mode in [Mode::Incident, Mode::Drill, Mode::Copy] {
+        let plan = sample::plan(&sample::shop(), mode, &sample::inventory()).unwrap();
+        let again = sample::plan(&sample::shop(), mode, &sample::inventory()).unwrap();
+        assert_eq!(PlanDigest::of(&plan), PlanDigest::of(&again));
+        let read = Plan::from_value(&plan.to_value()).unwrap();
+        assert_eq!(read, plan);
+        let mut other = plan.clone();
+        other.steps[0].predicted_s += 1;
+        assert_ne!(PlanDigest::of(&plan), PlanDigest::of(&other));
+    }
+}
+
+#[test]
+fn a_drill_that_would_touch_production_is_refused() {
+    type Change = fn(&mut recovery::service::Service);
+    let cases: [(&str, Change); 5] = [
+        ("setting", |service| {
+            service.drill.as_mut().unwrap().setting = service.setting.clone();
+        }),
+        ("writer", |service| {
+            service.drill.as_mut().unwrap().writers = service.writers.clone();
+        }),
+        ("smoke test", |service| service.drill.as_mut().unwrap().smoke = service.smoke.clone()),
+        ("restores into", |service| {
+            let Database::Cluster(place) = &service.database else { panic!() };
+            let path = format!("{}/drill", place.cluster.data_directory);
+            service.drill.as_mut().unwrap().database = BindingPlace::Directory(path);
+        }),
+        ("no drill", |service| service.drill = None),
+    ];
+    for (what, change) in cases {
+        let mut service = sample::shop();
+        change(&mut service);
+        let error = sample::plan(&service, Mode::Drill, &sample::inventory()).unwrap_err();
+        let refused =
+            matches!(error, PlanError::TouchesProduction { .. } | PlanError::Undeclared { .. });
+        assert!(refused && error.to_string().contains(what), "{what}: {error}");
+        assert!(!error.hint().is_empty());
+    }
+}
+
+#[test]
+fn a_service_that_is_not_ready_gets_no_plan() {
+    let mut inventory = sample::inventory();
+    inventory.problems = vec!["the setting points to another database".into()];
+    let error = sample::plan(&sample::shop(), Mode::Incident, &inventory).unwrap_err();
+    assert!(error.to_string().contains("points to another database"), "{error}");
+    let mut inventory = sample::inventory();
+    inventory.backups.clear();
+    let error = sample::plan(&sample::shop(), Mode::Incident, &inventory).unwrap_err();
+    assert!(error.to_string().contains("no valid backup"), "{error}");
+}
+
+#[test]
+fn the_runbook_can_be_followed_by_hand() {
+    let plan = sample::plan(&sample::shop(), Mode::Incident, &sample::inventory()).unwrap();
+    let text = runbook(&plan);
+    for step in &plan.steps {
+        assert!(text.contains(&format!("`{}`", step.id)), "{}", step.id);
+        if let Some(command) = &step.command {
+            assert!(text.contains(command), "{command}");
+        }
+    }
+    assert!(text.contains(
+        "rollforward restore shop --to /srv/pg/shop-20261126T050000Z --before 0/29C692D0"
+    ));
+}
+
+#[test]
+fn the_plan_of_the_shop() {
+    let plan = sample::plan(&sample::shop(), Mode::Incident, &sample::inventory()).unwrap();
+    insta::assert_snapshot!("shop-incident", plan_text(&plan));
+    insta::assert_snapshot!("shop-runbook", runbook(&plan));
+    let drill = sample::plan(&sample::shop(), Mode::Drill, &sample::inventory()).unwrap();
+    insta::assert_snapshot!("shop-drill", plan_text(&drill));
+}
