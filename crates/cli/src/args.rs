@@ -13,7 +13,8 @@ use crate::{commands, failure};
 #[derive(Debug, Parser)]
 #[command(name = "rollforward", version, disable_help_subcommand = true)]
 #[command(after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 found a problem, 4 refused, \
-    8 another process has it. `wal get` has PostgreSQL's: see `rollforward wal get --help`.")]
+    5 waiting for approval, 6 rolled back, \
+    7 halted, 8 another process has it. `wal get` has PostgreSQL's: see `rollforward wal get --help`.")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -60,6 +61,35 @@ pub(crate) enum Command {
     Restore(commands::restore::Arguments),
     /// Make a restored cluster the production of its lineage
     Adopt(commands::adopt::Arguments),
+    /// Show every step of a recovery, with effect, undo and time; nothing is touched
+    Plan(commands::plan::Arguments),
+    /// The plan as Markdown that a person can follow
+    Runbook(commands::runbook::Arguments),
+    /// Recover a service: from the alert to "declared restored"
+    Recover(Box<commands::recover::Arguments>),
+    /// The same with other bindings: touches nothing of production
+    Drill(commands::drill::Arguments),
+    /// Healthy, degraded, damaged or unrecoverable, with the evidence
+    Diagnose(commands::diagnose::Arguments),
+    /// List recovery runs
+    Runs(commands::runs::Arguments),
+    /// Look at a run, say something to it, go on with it
+    Run {
+        #[command(subcommand)]
+        command: commands::run::Command,
+    },
+    /// What a run came to; or check a report's signature
+    Report(commands::report::Arguments),
+    /// Open, acknowledge, list, show and close incidents
+    Incident {
+        #[command(subcommand)]
+        command: commands::incident::Command,
+    },
+    /// Keys of those who request and approve
+    Person {
+        #[command(subcommand)]
+        command: commands::person::Command,
+    },
     /// Prove that what is in the repository can be read
     Verify(commands::verify::Arguments),
     /// Add, rotate, list, remove and prove keys

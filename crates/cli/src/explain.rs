@@ -11,6 +11,8 @@ pub(crate) fn codes() -> impl Iterator<Item = &'static CodeInfo> {
         pgclient::error::CODES,
         backup::error::CODES,
         restore::error::CODES,
+        recovery::error::CODES,
+        providers::error::CODES,
         crate::config::CODES,
         crate::failure::CODES,
     ]

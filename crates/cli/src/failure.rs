@@ -90,6 +90,8 @@ pub(crate) fn diagnostic(error: &anyhow::Error) -> Option<&dyn Diagnostic> {
             restore::Error,
             pgclient::Error,
             repository::Error,
+            recovery::journal::HomeError,
+            recovery::runner::RunError,
             store::prove::ProofError,
             store::Error
         );

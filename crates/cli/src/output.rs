@@ -19,8 +19,18 @@ impl Printer {
         Self { json: global.json, quiet: global.quiet }
     }
 
+    /// One that prints nothing but errors.
+    pub(crate) fn silent() -> Self {
+        Self { json: false, quiet: true }
+    }
+
     pub(crate) fn is_json(&self) -> bool {
         self.json
+    }
+
+    /// Whether remarks are printed.
+    pub(crate) fn is_noisy(&self) -> bool {
+        !self.quiet
     }
 
     /// Whether progress may be drawn over itself.

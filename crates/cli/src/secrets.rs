@@ -25,6 +25,14 @@ pub(crate) fn resolve(reference: &SecretRef, owner: &str) -> Result<Zeroizing<St
     Ok(Zeroizing::new(value.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
+/// The value behind a reference as it stands in the configuration; a sentence otherwise.
+pub(crate) fn resolve_text(reference: &str, owner: &str) -> Result<Zeroizing<String>, String> {
+    match SecretRef::parse(reference) {
+        Some(known) => resolve(&known, owner).map_err(|error| error.to_string()),
+        None => Err(format!("secret {reference} of {owner} cannot be resolved by this version")),
+    }
+}
+
 /// Reads a key file.
 pub(crate) fn read_key_file(path: &std::path::Path) -> anyhow::Result<Unlock> {
     let origin = path.display().to_string();

@@ -1,5 +1,6 @@
 //! One session with a server.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -109,6 +110,28 @@ impl Client {
             (0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect()
         };
         Ok(rows.iter().map(texts).collect())
+    }
+
+    /// [`Client::query_text`] with the columns' names: for consoles that speak the protocol and
+    /// know no types, as PgBouncer's. Nulls are left out.
+    ///
+    /// # Errors
+    /// As [`Client::query_text`].
+    pub async fn query_named(
+        &self,
+        sql: &str,
+        deadline: Duration,
+    ) -> Result<Vec<BTreeMap<String, String>>, Error> {
+        let rows = self.simple("run the query", sql, deadline).await?;
+        let named = |row: &SimpleQueryRow| {
+            let columns = row.columns().iter().enumerate();
+            columns
+                .filter_map(|(at, column)| {
+                    row.get(at).map(|value| (column.name().to_owned(), value.to_owned()))
+                })
+                .collect()
+        };
+        Ok(rows.iter().map(named).collect())
     }
 
     /// Rows of a query of ours, which must not depend on anybody's `search_path`: a function in a

@@ -20,6 +20,7 @@
 pub mod canonical;
 pub mod diagnosis;
 pub mod effect;
+pub mod error;
 pub mod inventory;
 pub mod journal;
 pub mod machine;
@@ -27,6 +28,7 @@ pub mod method;
 pub mod person;
 pub mod plan;
 pub mod planner;
+pub mod report;
 pub mod runner;
 pub mod service;
 pub mod testing;

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::{Query, State};
+use axum::extract::{Query, Request, State};
 use axum::http::StatusCode;
+use axum::http::header::AUTHORIZATION;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -12,6 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::database::Database;
+use crate::door::Door;
 use crate::orders;
 use crate::stats::Stats;
 
@@ -36,12 +39,23 @@ struct OrdersQuery {
 }
 
 /// The routes.
-pub(crate) fn router(database: Database, stats: Arc<Stats>) -> Router {
+pub(crate) fn router(database: Database, stats: Arc<Stats>, door: Arc<Door>) -> Router {
     Router::new()
         .route("/health", get(health))
         .route("/api/orders", get(latest_orders))
         .route("/api/stats", get(statistics))
+        .layer(middleware::from_fn_with_state(door, behind_the_door))
         .with_state(Arc::new(Shop { database, stats }))
+}
+
+/// Keeps everybody out while the shop is shut, but for whoever has the token.
+async fn behind_the_door(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
+    let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if door.lets_in(authorization) {
+        return next.run(request).await;
+    }
+    let body = json!({ "status": "maintenance" });
+    (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
 }
 
 impl Shop {

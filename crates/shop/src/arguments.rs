@@ -21,6 +21,14 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
     pub(crate) listen: SocketAddr,
 
+    /// While this file exists the shop is shut: it answers 503 and places no orders
+    #[arg(long, value_name = "FILE")]
+    pub(crate) maintenance: Option<PathBuf>,
+
+    /// File with the token that is let in while the shop is shut (Authorization: Bearer …)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token: Option<PathBuf>,
+
     /// Orders to place per second; 0 places none
     #[arg(long, value_name = "N", default_value_t = 5.0)]
     pub(crate) writes_per_second: f64,

@@ -9,6 +9,7 @@
 mod api;
 mod arguments;
 mod database;
+mod door;
 mod load;
 mod orders;
 mod schema;
@@ -28,6 +29,7 @@ use tokio::sync::watch;
 
 use crate::arguments::{Arguments, Command, LoadArguments};
 use crate::database::Database;
+use crate::door::Door;
 use crate::stats::Stats;
 
 /// Open requests and the order being placed get this long when the shop is told to stop.
@@ -43,7 +45,8 @@ async fn main() -> anyhow::Result<()> {
         None => {
             let settings = arguments.settings.context("--settings FILE is missing")?;
             let config = settings::read(&settings)?;
-            serve(config, arguments.listen, arguments.writes_per_second).await
+            let door = Door::new(arguments.maintenance, arguments.token.as_deref())?;
+            serve(config, arguments.listen, arguments.writes_per_second, door).await
         }
     }
 }
@@ -52,6 +55,7 @@ async fn serve(
     config: tokio_postgres::Config,
     listen: SocketAddr,
     writes_per_second: f64,
+    door: Door,
 ) -> anyhow::Result<()> {
     // Before anything is announced: a signal that comes early must not kill.
     let mut terminate = signal(SignalKind::terminate())?;
@@ -61,9 +65,11 @@ async fn serve(
     let listener = TcpListener::bind(listen).await.context("listen")?;
     announce(listener.local_addr()?);
 
-    let writer = worker::run(config.clone(), Arc::clone(&stats), stopped.clone());
+    let door = Arc::new(door);
+    let writer =
+        worker::run(config.clone(), Arc::clone(&stats), Arc::clone(&door), stopped.clone());
     let writer = tokio::spawn(writer);
-    let app = api::router(Database::new(config), stats);
+    let app = api::router(Database::new(config), stats, door);
     let mut http_stopped = stopped;
     let until_stopped = async move {
         // An error means that the sender is gone: then it is time, too.

@@ -8,6 +8,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_postgres::{Client, Config};
 
 use crate::database::connect;
+use crate::door::Door;
 use crate::orders;
 use crate::stats::Stats;
 
@@ -22,7 +23,12 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(2);
 const ORDERS_PER_MOVE: u64 = 4;
 
 /// Places orders at the rate of `stats` until `stop`, through every outage of the database.
-pub(crate) async fn run(config: Config, stats: Arc<Stats>, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn run(
+    config: Config,
+    stats: Arc<Stats>,
+    door: Arc<Door>,
+    mut stop: watch::Receiver<bool>,
+) {
     let rate = stats.snapshot().writes_per_second;
     if rate.is_nan() || rate <= 0.0 {
         return;
@@ -37,6 +43,9 @@ pub(crate) async fn run(config: Config, stats: Arc<Stats>, mut stop: watch::Rece
         tokio::select! {
             _ = ticks.tick() => {}
             _ = stop.wait_for(|stop| *stop) => return,
+        }
+        if door.is_shut() {
+            continue;
         }
         turn += 1;
         match write(&config, &mut client, &stats, turn).await {

@@ -41,10 +41,23 @@ const PLACES: &[Place] = &[
     layered(4, "restore", &["stdx", "pg", "store", "repository"]),
     // Plans and runs: they know ports, not who implements them.
     layered(4, "recovery", &["stdx", "store", "repository"]),
+    // What performs steps: never the order of steps.
+    layered(5, "providers", &["stdx", "pg", "pgclient", "recovery"]),
     layered(
         6,
         "cli",
-        &["stdx", "pg", "store", "pgclient", "repository", "archive", "backup", "restore"],
+        &[
+            "stdx",
+            "pg",
+            "store",
+            "pgclient",
+            "repository",
+            "archive",
+            "backup",
+            "restore",
+            "recovery",
+            "providers",
+        ],
     ),
     // The demonstration's application is a program beside ours, as a customer's would be.
     apart("shop"),

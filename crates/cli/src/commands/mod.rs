@@ -6,11 +6,21 @@ pub(crate) mod backups;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod demo;
+pub(crate) mod diagnose;
+pub(crate) mod drill;
 pub(crate) mod explain;
+pub(crate) mod incident;
 pub(crate) mod init;
 pub(crate) mod key;
 pub(crate) mod locate;
+pub(crate) mod person;
+pub(crate) mod plan;
+pub(crate) mod recover;
+pub(crate) mod report;
 pub(crate) mod restore;
+pub(crate) mod run;
+pub(crate) mod runbook;
+pub(crate) mod runs;
 pub(crate) mod target_arguments;
 pub(crate) mod verify;
 pub(crate) mod version;
@@ -49,6 +59,16 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> anyhow::Result<u8>
         Command::Locate(arguments) => locate::run(&context, &arguments),
         Command::Restore(arguments) => restore::run(&context, &arguments),
         Command::Adopt(arguments) => adopt::run(&context, &arguments),
+        Command::Plan(arguments) => plan::run(&context, &arguments),
+        Command::Runbook(arguments) => runbook::run(&context, &arguments),
+        Command::Recover(arguments) => recover::run(&context, &arguments),
+        Command::Drill(arguments) => drill::run(&context, &arguments),
+        Command::Diagnose(arguments) => diagnose::run(&context, &arguments),
+        Command::Runs(arguments) => runs::run(&context, &arguments),
+        Command::Run { command } => run::run(&context, &command),
+        Command::Report(arguments) => report::run(&context, &arguments),
+        Command::Incident { command } => incident::run(&context, &command),
+        Command::Person { command } => person::run(&context, &command),
         Command::Verify(arguments) => verify::run(&context, &arguments),
         Command::Key { command } => key::run(&context, &command),
         Command::Explain(arguments) => explain::run(&context, &arguments),

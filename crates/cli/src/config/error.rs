@@ -61,6 +61,22 @@ pub(crate) enum Error {
         /// The names there are.
         known: String,
     },
+    /// No service of that name.
+    #[error("no service '{name}' in '{path}'; known: {known}")]
+    NoService {
+        /// The name asked for.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// The names there are.
+        known: String,
+    },
+    /// Several services, none named.
+    #[error("which service? known: {known}")]
+    WhichService {
+        /// The names there are.
+        known: String,
+    },
     /// A secret's reference does not resolve.
     #[error("secret {reference} of {owner} does not resolve: {reason}")]
     Secret {
@@ -75,7 +91,7 @@ pub(crate) enum Error {
 
 /// The user-facing errors of the configuration.
 pub(crate) const CODES: &[CodeInfo] =
-    &[MISSING, UNREADABLE, UNKNOWN_KEY, INVALID, NO_CLUSTER, SECRET];
+    &[MISSING, UNREADABLE, UNKNOWN_KEY, INVALID, NO_CLUSTER, SECRET, NO_SERVICE];
 
 const fn usage(code: &'static str, title: &'static str) -> CodeInfo {
     CodeInfo { code, title, retry: Retry::Permanent, exit: Exit::Usage }
@@ -87,6 +103,7 @@ const UNKNOWN_KEY: CodeInfo = usage("RF0903", "the configuration has an unknown 
 const INVALID: CodeInfo = usage("RF0904", "the configuration has an invalid value");
 const NO_CLUSTER: CodeInfo = usage("RF0905", "the configuration has no such cluster");
 const SECRET: CodeInfo = usage("RF0906", "a secret cannot be resolved");
+const NO_SERVICE: CodeInfo = usage("RF0907", "the configuration has no such service");
 
 impl Diagnostic for Error {
     fn info(&self) -> &'static CodeInfo {
@@ -96,6 +113,7 @@ impl Diagnostic for Error {
             Self::UnknownKey { .. } => &UNKNOWN_KEY,
             Self::Invalid { .. } => &INVALID,
             Self::NoCluster { .. } | Self::WhichCluster { .. } => &NO_CLUSTER,
+            Self::NoService { .. } | Self::WhichService { .. } => &NO_SERVICE,
             Self::Secret { .. } => &SECRET,
         }
     }
@@ -117,6 +135,9 @@ impl Diagnostic for Error {
             Self::Invalid { .. } => vec!["docs/guide/configuration.md describes every key".into()],
             Self::NoCluster { .. } | Self::WhichCluster { .. } => {
                 vec!["name one of the [cluster.NAME] tables".into()]
+            }
+            Self::NoService { .. } | Self::WhichService { .. } => {
+                vec!["name one of the [service.NAME] tables".into()]
             }
             Self::Secret { .. } => {
                 vec!["make the variable or file readable for the user that runs rollforward".into()]

@@ -1,11 +1,13 @@
 //! The configuration: what `rollforward.toml` says, checked and typed.
 
 mod error;
+pub(crate) mod service;
 mod wire;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use recovery::service::{Person, Persons, Service};
 use repository::Compression;
 
 pub(crate) use error::{CODES, Error};
@@ -30,6 +32,52 @@ pub(crate) struct Config {
     pub(crate) repositories: BTreeMap<String, RepositoryConfig>,
     /// Clusters by name.
     pub(crate) clusters: BTreeMap<String, ClusterConfig>,
+    /// Repositories that runs are journaled in, the home first.
+    pub(crate) journal: Vec<String>,
+    /// Who may request and approve.
+    pub(crate) persons: Persons,
+    /// Channels by name.
+    pub(crate) channels: BTreeMap<String, Channel>,
+    /// Services by name.
+    pub(crate) services: BTreeMap<String, Service>,
+}
+
+/// A channel that people are told through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Channel {
+    /// What it is.
+    pub(crate) kind: ChannelKind,
+    /// After how long without an answer which person is told.
+    pub(crate) escalate: Option<(std::time::Duration, String)>,
+}
+
+/// What a channel is; secrets are references.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ChannelKind {
+    /// PagerDuty's Events API, with a routing key.
+    PagerDuty(String),
+    /// A Slack incoming webhook.
+    Slack(String),
+    /// Mail.
+    Email {
+        /// Host and port.
+        server: String,
+        /// The sender.
+        from: String,
+        /// The recipients.
+        to: Vec<String>,
+        /// `user:password`.
+        login: Option<String>,
+        /// Without TLS: for a relay on this machine.
+        is_plain: bool,
+    },
+    /// A POST of JSON, signed when there is a secret.
+    Webhook {
+        /// Where to.
+        url: String,
+        /// The secret that signs.
+        secret: Option<String>,
+    },
 }
 
 /// One repository.
@@ -89,7 +137,7 @@ pub(crate) enum SecretRef {
 }
 
 impl SecretRef {
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         match text.split_once(':')? {
             ("env", name) if !name.is_empty() => Some(Self::Env(name.into())),
             ("file", path) if path.starts_with('/') => Some(Self::File(path.into())),
@@ -130,7 +178,7 @@ impl Config {
             |key: String, reason: String| Error::Invalid { path: path.into(), key, reason };
         let parser = toml::Deserializer::parse(&text)
             .map_err(|error| invalid(String::new(), error.to_string()))?;
-        let file: wire::File = serde_path_to_error::deserialize(parser).map_err(|error| {
+        let mut file: wire::File = serde_path_to_error::deserialize(parser).map_err(|error| {
             let key = error.path().to_string();
             let error = error.into_inner();
             error::explain_unknown(path, &key, error.message(), &error.to_string())
@@ -139,14 +187,14 @@ impl Config {
             return Err(invalid("version".into(), format!("expected 1, seen {}", file.version)));
         }
         let mut repositories = BTreeMap::new();
-        for (name, table) in file.repository {
+        for (name, table) in std::mem::take(&mut file.repository) {
             let read = repository(&name, table);
             let read =
                 read.map_err(|(key, why)| invalid(format!("repository.{name}.{key}"), why))?;
             repositories.insert(name, read);
         }
         let mut clusters = BTreeMap::new();
-        for (name, table) in file.cluster {
+        for (name, table) in std::mem::take(&mut file.cluster) {
             let read = cluster(&name, table, &repositories);
             let read = read.map_err(|(key, why)| invalid(format!("cluster.{name}.{key}"), why))?;
             clusters.insert(name, read);
@@ -156,11 +204,22 @@ impl Config {
                 return Err(invalid("journal".into(), unknown_repository(name, &repositories)));
             }
         }
+        let around = Around::parse(path, &mut file, &clusters)?;
         let state_directory =
             file.state_directory.unwrap_or_else(|| STATE_DIRECTORY_DEFAULT.into());
         let state_directory =
             absolute(&state_directory).map_err(|why| invalid("state_directory".into(), why))?;
-        Ok(Self { path: path.into(), text, state_directory, repositories, clusters })
+        Ok(Self {
+            path: path.into(),
+            text,
+            state_directory,
+            repositories,
+            clusters,
+            journal: file.journal,
+            persons: around.persons,
+            channels: around.channels,
+            services: around.services,
+        })
     }
 
     /// The cluster of that name; without a name, the only one there is.
@@ -178,6 +237,22 @@ impl Config {
         }
     }
 
+    /// The service of that name; without a name, the only one there is.
+    pub(crate) fn service(&self, name: Option<&str>) -> Result<&Service, Error> {
+        let known = || known(self.services.keys());
+        match name {
+            Some(name) => self.services.get(name).ok_or_else(|| Error::NoService {
+                name: name.into(),
+                path: self.path.clone(),
+                known: known(),
+            }),
+            None => match self.services.values().collect::<Vec<_>>()[..] {
+                [only] => Ok(only),
+                _ => Err(Error::WhichService { known: known() }),
+            },
+        }
+    }
+
     /// The cluster whose data directory holds `path`: how a command started by PostgreSQL without a
     /// cluster's name finds its own.
     pub(crate) fn cluster_of_directory(&self, directory: &Path) -> Option<&ClusterConfig> {
@@ -185,6 +260,54 @@ impl Config {
         self.clusters.values().find(|cluster| {
             std::fs::canonicalize(&cluster.data_directory).is_ok_and(|known| known == real)
         })
+    }
+}
+
+/// What the file says of persons, channels and services.
+struct Around {
+    persons: Persons,
+    channels: BTreeMap<String, Channel>,
+    services: BTreeMap<String, Service>,
+}
+
+impl Around {
+    fn parse(
+        path: &Path,
+        file: &mut wire::File,
+        clusters: &BTreeMap<String, ClusterConfig>,
+    ) -> Result<Self, Error> {
+        let invalid =
+            |key: String, reason: String| Error::Invalid { path: path.into(), key, reason };
+        let mut channels = BTreeMap::new();
+        for (name, table) in std::mem::take(&mut file.notify) {
+            let read = service::channel(table);
+            let read = read.map_err(|(key, why)| invalid(format!("notify.{name}.{key}"), why))?;
+            channels.insert(name, read);
+        }
+        for (name, channel) in &channels {
+            if let Some((_, to)) = &channel.escalate
+                && !file.person.contains_key(to)
+            {
+                let why = format!("there is no person '{to}'");
+                return Err(invalid(format!("notify.{name}.escalate.to"), why));
+            }
+        }
+        for (name, table) in &file.kubernetes {
+            if table.context.is_empty() || table.uid.as_deref() == Some("") {
+                let why = "expected a context, and a UID that is not empty".to_owned();
+                return Err(invalid(format!("kubernetes.{name}"), why));
+            }
+        }
+        let persons = std::mem::take(&mut file.person)
+            .into_iter()
+            .map(|(name, table)| (name, Person { key: table.key, roles: table.roles }));
+        let mut services = BTreeMap::new();
+        for (name, table) in std::mem::take(&mut file.service) {
+            let read = service::service(&name, table, clusters, &channels, &file.kubernetes);
+            let read = read.map_err(|(key, why)| invalid(format!("service.{name}.{key}"), why))?;
+            services.insert(name, read);
+        }
+        Ok(Self { persons: persons.collect(), channels, services })
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) struct Damage {
     pub(super) told: Timestamp,
 }
 
-pub(super) async fn destroy(stage: &mut Stage<'_>, shop: &mut Shop) -> anyhow::Result<Damage> {
+pub(super) async fn destroy(stage: &mut Stage<'_>, shop: &Shop) -> anyhow::Result<Damage> {
     stage.act("Somebody types DELETE FROM orders");
     stage.begin("the damage");
     let client = stage.connect(&stage.directory, stage.port, "shop").await?;

@@ -1,13 +1,12 @@
 //! `rollforward demo`: the whole story on this machine, with a real PostgreSQL and a real
 //! application, from a healthy shop to a destroyed one and back.
 //!
-//! Every step is a command that an operator could type; the demo types them and keeps the time.
+//! Every step is a command that an operator could type; the demo types them and keeps the time. The
+//! recovery itself is one command, `rollforward recover`.
 
 mod account;
 mod cluster;
 mod damage;
-mod pages;
-mod prove;
 mod recover;
 mod report;
 mod shop;
@@ -91,11 +90,12 @@ async fn play(
 async fn tell(stage: &mut Stage<'_>, arguments: &Arguments) -> anyhow::Result<Report> {
     stage.act("A shop is open");
     cluster::create(stage).await?;
-    let mut shop = shop::open(stage, &arguments.size).await?;
+    let shop = shop::open(stage, &arguments.size).await?;
     stage.act("It is protected");
     cluster::protect(stage).await?;
+    recover::declare(stage, &shop).await?;
     shop.wait_for_orders(20).await?;
-    let damage = damage::destroy(stage, &mut shop).await?;
-    let recovery = recover::recover(stage, &mut shop, &damage).await?;
+    let damage = damage::destroy(stage, &shop).await?;
+    let recovery = recover::recover(stage, &shop, &damage).await?;
     Ok(Report::new(stage, &damage, recovery))
 }

@@ -1,11 +1,11 @@
-//! The report: what was damaged, what was lost, how long it took.
+//! The report: the run's own, with what only the demonstration knows.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::Context as _;
-use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::damage::Damage;
 use super::recover::Recovery;
@@ -20,117 +20,53 @@ const JSON: &str = "report.json";
 pub(super) struct Report {
     postgresql: String,
     damage: Damage,
-    recovery: Recovery,
-    /// Failure to newest commit present, in seconds.
-    rpo_reached_seconds: f64,
-    /// Writes stopped to newest commit present, in seconds.
-    work_lost_seconds: f64,
-    /// Noticed to served again, in seconds.
-    rto_seconds: f64,
+    /// Rows by table, compared one by one.
+    rows: Vec<(String, u64)>,
+    orders_shown: usize,
+    /// The run's report.
+    run: Value,
+    /// The same for people.
+    markdown: String,
     phases: Vec<Phase>,
 }
 
 impl Report {
     pub(super) fn new(stage: &Stage<'_>, damage: &Damage, recovery: Recovery) -> Self {
-        let newest = recovery.newest_commit.unwrap_or(recovery.located.committed);
         Self {
             postgresql: stage.programs.version().to_owned(),
             damage: damage.clone(),
-            rpo_reached_seconds: seconds(newest, recovery.located.committed),
-            work_lost_seconds: seconds(newest, recovery.writes_stopped),
-            rto_seconds: seconds(damage.noticed, recovery.healthy),
-            recovery,
+            rows: recovery.rows,
+            orders_shown: recovery.orders_shown,
+            run: recovery.report,
+            markdown: recovery.markdown,
             phases: stage.phases.clone(),
         }
     }
 
-    /// As it is printed: the figures that count, then every phase.
+    /// As it is printed: the run's report, what was compared, then every phase of the story.
     pub(super) fn text(&self) -> String {
-        let recovery = &self.recovery;
-        let located = &recovery.located;
-        let mut out = String::from("# Declared restored\n\n");
-        let mut line = |what: &str, text: String| {
-            let _ = writeln!(out, "- {what}: {text}");
-        };
-        line(
-            "damaged",
-            format!(
-                "transaction {}, committed {}: {}",
-                located.xid,
-                located.committed,
-                located.damage.join("; ")
-            ),
-        );
-        line("told", format!("\"about {}\"; noticed {}", self.damage.told, self.damage.noticed));
-        line(
-            "restored to",
-            format!(
-                "{}, from backup {}, timeline {}",
-                recovery.stop, recovery.backup, recovery.timeline
-            ),
-        );
-        line(
-            "RPO reached",
-            format!("{:.3} s (failure − newest commit present)", self.rpo_reached_seconds),
-        );
+        let mut out = self.markdown.clone();
         let rows: Vec<String> =
-            recovery.rows_lost.iter().map(|(table, rows)| format!("{rows} {table}")).collect();
-        line(
-            "work lost",
-            format!(
-                "{:.1} s, {} transactions, {} (written between the damage and the stop)",
-                self.work_lost_seconds,
-                located.transactions_lost,
-                rows.join(", ")
-            ),
+            self.rows.iter().map(|(table, rows)| format!("{rows} {table}")).collect();
+        let _ = write!(
+            out,
+            "\n## The demonstration\n\n\
+             - told: \"about {}\"; noticed {}\n\
+             - rows as just before the damage: {}; newest order {}\n\
+             - a user sees {} orders\n\
+             - PostgreSQL {}\n\n\
+             | part of the story | seconds |\n|---|---:|\n",
+            self.damage.told,
+            self.damage.noticed,
+            rows.join(", "),
+            self.damage.newest_order,
+            self.orders_shown,
+            self.postgresql
         );
-        line("RTO", format!("{:.1} s from noticed to served again", self.rto_seconds));
-        self.proof_text(&mut line);
-        self.phases_text(&mut out);
-        out
-    }
-
-    fn proof_text(&self, line: &mut dyn FnMut(&str, String)) {
-        let recovery = &self.recovery;
-        let rows: Vec<String> =
-            recovery.proof.rows.iter().map(|(table, rows)| format!("{rows} {table}")).collect();
-        line(
-            "proved",
-            format!(
-                "{} as before; newest order {}; {} pages with right checksums; amcheck: {} tables, {} indexes",
-                rows.join(", "),
-                recovery.proof.newest_order,
-                recovery.proof.pages,
-                recovery.proof.tables_checked,
-                recovery.proof.indexes_checked
-            ),
-        );
-        for smoke in &recovery.smoke {
-            let items = smoke.items.map_or(String::new(), |items| format!(", {items} orders"));
-            line(
-                "smoke",
-                format!(
-                    "GET {} → {}{items} in {} ms",
-                    smoke.path, smoke.status, smoke.milliseconds
-                ),
-            );
-        }
-        line(
-            "protected again",
-            format!(
-                "archives ({}), backup {}",
-                recovery.archived.as_deref().unwrap_or("nothing seen yet"),
-                recovery.new_backup
-            ),
-        );
-        line("PostgreSQL", self.postgresql.clone());
-    }
-
-    fn phases_text(&self, out: &mut String) {
-        out.push_str("\n| phase | seconds |\n|---|---:|\n");
         for phase in &self.phases {
             let _ = writeln!(out, "| {} | {:.1} |", phase.name, phase.seconds);
         }
+        out
     }
 
     /// Leaves it in the demo's folder.
@@ -140,11 +76,6 @@ impl Report {
         stdx::durable::write_atomic(&directory.join(MARKDOWN), self.text().as_bytes(), 0o644)?;
         Ok(())
     }
-}
-
-fn seconds(from: Timestamp, to: Timestamp) -> f64 {
-    let span: SignedDuration = to.duration_since(from);
-    span.as_secs_f64()
 }
 
 /// Reads the report that the demo left in its folder.

@@ -1,4 +1,5 @@
-//! The application: a small online shop that reads its connection from a file.
+//! The application: a small online shop that reads its connection from a file, is started and
+//! stopped by a script, and has a door.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -6,11 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
-use super::stage::Stage;
-use crate::failure::Error;
+use super::stage::{CLUSTER, Stage};
 
 /// Orders it places per second.
 const ORDERS_PER_SECOND: &str = "20";
@@ -24,30 +23,26 @@ const POLL: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct Shop {
     program: PathBuf,
-    pub(super) settings: PathBuf,
+    script: PathBuf,
+    settings: PathBuf,
     address: String,
     http: reqwest::Client,
-}
-
-/// What a smoke test saw.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-pub(super) struct Smoke {
-    pub(super) path: String,
-    pub(super) status: u16,
-    pub(super) milliseconds: u128,
-    pub(super) items: Option<usize>,
 }
 
 /// Fills the shop's database and opens the shop.
 pub(super) async fn open(stage: &mut Stage<'_>, size: &str) -> anyhow::Result<Shop> {
     stage.begin(&format!("fill the shop's database with about {size}"));
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).context("find a free port")?;
+    let address = listener.local_addr()?.to_string();
+    drop(listener);
     let shop = Shop {
         program: crate::wiring::own_program()?.with_file_name("rollforward-shop"),
+        script: stage.path("shop.sh"),
         settings: stage.path("shop.env"),
-        address: String::new(),
+        address,
         http: reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?,
     };
-    shop.point_to(stage, stage.port)?;
+    shop.write_files(stage)?;
     let loaded = Command::new(&shop.program)
         .args(["load", "--size", size, "--settings"])
         .arg(&shop.settings)
@@ -58,42 +53,96 @@ pub(super) async fn open(stage: &mut Stage<'_>, size: &str) -> anyhow::Result<Sh
         .with_context(|| format!("run '{}'", shop.program.display()))?;
     anyhow::ensure!(loaded.success(), "filling the shop's database ended with {loaded}");
     stage.begin("open the shop: it serves HTTP and places orders");
-    let mut shop = shop;
-    shop.start(stage).await?;
+    shop.run("start").await?;
+    stage.shop_script = Some(shop.script.clone());
+    shop.wait_until_healthy().await?;
     stage.end();
     Ok(shop)
 }
 
 impl Shop {
-    /// Writes the connection into the shop's settings; it reads them at its next start.
-    pub(super) fn point_to(&self, stage: &Stage<'_>, port: u16) -> anyhow::Result<()> {
-        let text =
-            format!("DATABASE_URL=postgres://shop:{}@127.0.0.1:{port}/shop\n", stage.password);
-        stdx::durable::write_atomic(&self.settings, text.as_bytes(), 0o600)
-            .with_context(|| format!("write '{}'", self.settings.display()))
+    /// Its settings, its script, and the token of the smoke tests.
+    fn write_files(&self, stage: &Stage<'_>) -> anyhow::Result<()> {
+        let settings = format!(
+            "DATABASE_URL=postgres://shop:{}@127.0.0.1:{}/shop\n",
+            stage.password, stage.port
+        );
+        let files = [
+            (self.settings.clone(), settings, 0o600),
+            (stage.path("shop.token"), format!("{}\n", stdx::Id::random()), 0o600),
+            (self.script.clone(), self.script_text(stage), 0o755),
+        ];
+        for (path, text, mode) in files {
+            stdx::durable::write_atomic(&path, text.as_bytes(), mode)
+                .with_context(|| format!("write '{}'", path.display()))?;
+        }
+        Ok(())
     }
 
-    /// Starts it and waits until it is healthy.
-    pub(super) async fn start(&mut self, stage: &mut Stage<'_>) -> anyhow::Result<()> {
-        let mut child = Command::new(&self.program)
-            .args([
-                "--listen",
-                "127.0.0.1:0",
-                "--writes-per-second",
-                ORDERS_PER_SECOND,
-                "--settings",
-            ])
-            .arg(&self.settings)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(
-                std::fs::File::options().create(true).append(true).open(stage.path("shop.log"))?,
+    /// `shop.sh start|stop|status`: what an administrator would have written.
+    fn script_text(&self, stage: &Stage<'_>) -> String {
+        format!(
+            "#!/bin/sh\n\
+             cd '{folder}' || exit 2\n\
+             pid=$(cat shop.pid 2>/dev/null)\n\
+             running() {{ [ -n \"$pid\" ] && [ -r \"/proc/$pid/status\" ] && ! grep -q '^State:.Z' \"/proc/$pid/status\"; }}\n\
+             case $1 in\n\
+             start)\n  running && exit 0\n  \
+             setsid '{program}' --listen {address} --settings shop.env --maintenance maintenance --token shop.token \
+             --writes-per-second {ORDERS_PER_SECOND} </dev/null >>shop.log 2>&1 &\n  echo $! >shop.pid ;;\n\
+             stop)\n  running || exit 0\n  kill \"$pid\"\n  \
+             for i in $(seq 200); do running || exit 0; sleep 0.05; done\n  kill -9 \"$pid\" ;;\n\
+             status) running ;;\n\
+             esac\n",
+            folder = stage.directory.display(),
+            program = self.program.display(),
+            address = self.address,
+        )
+    }
+
+    /// What `rollforward.toml` says of the service.
+    pub(super) fn service_text(&self, stage: &Stage<'_>) -> String {
+        let command = |verb: &str| format!("[\"{}\", \"{verb}\"]", self.script.display());
+        let path = |name: &str| stage.path(name).display().to_string();
+        let smoke = |what: &str, expect: &str| {
+            format!(
+                "[[service.{CLUSTER}.smoke]]\nget = \"http://{}{what}\"\nlogin = \"file:{}\"\nexpect = {{ {expect} }}\n",
+                self.address,
+                path("shop.token")
             )
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("run '{}'", self.program.display()))?;
-        self.address = listening(&mut child).await?;
-        stage.shop = Some(child);
+        };
+        format!(
+            "\n[service.{CLUSTER}]\n\
+             objectives = {{ rpo = \"15m\", rto = \"4h\" }}\n\
+             database = {{ cluster = \"{CLUSTER}\", restore = \"beside\", name = \"shop\" }}\n\
+             setting = {{ file = \"{}\", key = \"DATABASE_URL\", form = \"uri\" }}\n\
+             door = {{ file = \"{}\" }}\n\
+             writers = [{{ command = \"shop\", start = {}, stop = {}, probe = {} }}]\n\
+             validate = {{ sql = \"{}\", tables.orders = {{ newest = \"placed_at\", min_rows = 1 }} }}\n\
+             {}{}",
+            path("shop.env"),
+            path("maintenance"),
+            command("start"),
+            command("stop"),
+            command("status"),
+            path("validate.sql"),
+            smoke("/health", "status = 200, json = { \"/status\" = \"ok\" }, within = \"2s\""),
+            smoke("/api/orders?limit=5", "status = 200, min_items = 5, within = \"2s\""),
+        )
+    }
+
+    async fn run(&self, verb: &str) -> anyhow::Result<()> {
+        let status = Command::new(&self.script)
+            .arg(verb)
+            .stdin(Stdio::null())
+            .status()
+            .await
+            .with_context(|| format!("run '{}'", self.script.display()))?;
+        anyhow::ensure!(status.success(), "'{} {verb}' ended with {status}", self.script.display());
+        Ok(())
+    }
+
+    async fn wait_until_healthy(&self) -> anyhow::Result<()> {
         let begun = Instant::now();
         while self.get("/health").await.is_none_or(|(status, _)| status != 200) {
             self.give_up_after(begun, "the shop to be healthy")?;
@@ -102,22 +151,8 @@ impl Shop {
         Ok(())
     }
 
-    /// Stops it and waits until it is gone.
-    pub(super) async fn stop(&self, stage: &mut Stage<'_>) -> anyhow::Result<()> {
-        let Some(mut child) = stage.shop.take() else { return Ok(()) };
-        if let Some(pid) = child
-            .id()
-            .and_then(|pid| i32::try_from(pid).ok())
-            .and_then(rustix::process::Pid::from_raw)
-        {
-            rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        }
-        child.wait().await?;
-        Ok(())
-    }
-
-    /// Status and body of a request; `None` when nobody answers.
-    async fn get(&self, path: &str) -> Option<(u16, Value)> {
+    /// Status and body of a user's request; `None` when nobody answers.
+    pub(super) async fn get(&self, path: &str) -> Option<(u16, Value)> {
         let response = self.http.get(format!("http://{}{path}", self.address)).send().await.ok()?;
         let status = response.status().as_u16();
         Some((status, response.json().await.unwrap_or(Value::Null)))
@@ -142,47 +177,8 @@ impl Shop {
         Ok(())
     }
 
-    /// Asks like a user would: healthy, and orders are shown.
-    pub(super) async fn smoke(&self) -> anyhow::Result<Vec<Smoke>> {
-        let mut seen = Vec::new();
-        for path in ["/health", "/api/orders?limit=5"] {
-            let begun = Instant::now();
-            let (status, body) =
-                self.get(path).await.with_context(|| format!("nobody answers {path}"))?;
-            let items = body.get("orders").and_then(Value::as_array).map(Vec::len);
-            let smoke = Smoke {
-                path: path.into(),
-                status,
-                milliseconds: begun.elapsed().as_millis(),
-                items,
-            };
-            let empty = path.starts_with("/api") && items.unwrap_or(0) == 0;
-            if status != 200 || empty {
-                return Err(Error::Failed {
-                    what: format!(
-                        "smoke test {path}: expected 200 with data, seen {status}, {body}"
-                    ),
-                    hint: "look at shop.log".into(),
-                }
-                .into());
-            }
-            seen.push(smoke);
-        }
-        Ok(seen)
-    }
-
     fn give_up_after(&self, begun: Instant, what: &str) -> anyhow::Result<()> {
         anyhow::ensure!(begun.elapsed() < PATIENCE, "waited {} s for {what}", PATIENCE.as_secs());
         Ok(())
     }
-}
-
-/// The address it prints when it listens.
-async fn listening(child: &mut Child) -> anyhow::Result<String> {
-    let out = child.stdout.take().context("the shop has no output")?;
-    let mut line = String::new();
-    BufReader::new(out).read_line(&mut line).await?;
-    let value: Value =
-        serde_json::from_str(&line).context("the shop did not say where it listens")?;
-    super::stage::text(&value, "/listening")
 }

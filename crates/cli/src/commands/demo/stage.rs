@@ -40,8 +40,8 @@ pub(super) struct Stage<'a> {
     pub(super) phases: Vec<Phase>,
     begun: Option<(String, Instant)>,
     servers: Vec<LocalServer>,
-    /// Processes to end with the demo.
-    pub(super) shop: Option<tokio::process::Child>,
+    /// What stops the shop when the demo ends.
+    pub(super) shop_script: Option<PathBuf>,
 }
 
 impl<'a> Stage<'a> {
@@ -77,7 +77,7 @@ impl<'a> Stage<'a> {
             phases: Vec::new(),
             begun: None,
             servers: Vec::new(),
-            shop: None,
+            shop_script: None,
         })
     }
 
@@ -162,11 +162,36 @@ impl<'a> Stage<'a> {
             .with_context(|| format!("read the answer of `rollforward {}`", words.join(" ")))
     }
 
+    /// Types a command that is to be watched: what it says goes to the terminal.
+    pub(super) async fn type_aloud(&self, words: &[&str]) -> anyhow::Result<Value> {
+        self.printer.note(&format!("  $ rollforward {}\n", words.join(" ")));
+        let program = crate::wiring::own_program()?;
+        let mut command = Command::new(&program);
+        command.args(["--json", "--config"]).arg(self.path("rollforward.toml")).args(words);
+        if !self.printer.is_noisy() {
+            command.arg("--quiet");
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let child = command.kill_on_drop(true).spawn();
+        let child = child.with_context(|| format!("run '{}'", program.display()))?;
+        let output = child.wait_with_output().await?;
+        if !output.status.success() {
+            return Err(Error::Failed {
+                what: format!("`rollforward {}` ended with {}", words.join(" "), output.status),
+                hint: "repeat with --keep and look at the logs".into(),
+            }
+            .into());
+        }
+        let text = String::from_utf8_lossy(&output.stdout);
+        serde_json::from_str(text.lines().last().unwrap_or("null"))
+            .with_context(|| format!("read the answer of `rollforward {}`", words.join(" ")))
+    }
+
     /// Ends everything that runs.
     pub(super) async fn strike(&mut self) {
         self.end();
-        if let Some(mut shop) = self.shop.take() {
-            let _ = shop.kill().await;
+        if let Some(script) = self.shop_script.take() {
+            let _ = Command::new(script).arg("stop").stdin(Stdio::null()).status().await;
         }
         for server in &self.servers {
             if let Err(error) = server.stop(StopMode::Immediate, QUIET_MAX).await {

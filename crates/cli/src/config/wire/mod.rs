@@ -1,6 +1,10 @@
 //! `rollforward.toml` as it is written. Unknown keys are refused with the nearest known one.
 
+mod service;
+
 use std::collections::BTreeMap;
+
+pub(super) use service::*;
 
 use serde::Deserialize;
 
@@ -16,6 +20,14 @@ pub(super) struct File {
     pub(super) repository: BTreeMap<String, RepositoryTable>,
     #[serde(default)]
     pub(super) cluster: BTreeMap<String, ClusterTable>,
+    #[serde(default)]
+    pub(super) person: BTreeMap<String, PersonTable>,
+    #[serde(default)]
+    pub(super) notify: BTreeMap<String, NotifyTable>,
+    #[serde(default)]
+    pub(super) kubernetes: BTreeMap<String, KubernetesTable>,
+    #[serde(default)]
+    pub(super) service: BTreeMap<String, ServiceTable>,
 }
 
 /// `[repository.NAME]`.

@@ -4,9 +4,9 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use pg::page::verify_page;
-use pg::{BlockNumber, ControlFile, RelationFile};
+use pg::{BlockNumber, RelationFile};
+use recovery::effect::Failure;
 
 /// Bytes read at once; a whole number of pages of every size.
 const READ_LEN: usize = 1 << 20;
@@ -14,24 +14,25 @@ const READ_LEN: usize = 1 << 20;
 /// How often a page is read again: the server may be writing it.
 const REREADS_MAX: usize = 10;
 
-/// Pages whose checksum is right. A wrong one that stays wrong is an error that names it.
-pub(super) fn check(directory: &Path) -> anyhow::Result<u64> {
-    let path = directory.join(pg::control::CONTROL_FILE_PATH);
-    let control = ControlFile::decode(&std::fs::read(&path)?)
-        .with_context(|| format!("read '{}'", path.display()))?;
-    anyhow::ensure!(control.has_data_checksums(), "the cluster has no page checksums");
-    let block = usize::try_from(control.block_size.get())?;
+/// Pages whose checksum is right; none where the cluster has no checksums. A wrong one that stays
+/// wrong is a failure that names it.
+pub(super) fn check(directory: &Path) -> Result<u64, Failure> {
+    let control = super::control(directory)?;
+    if !control.has_data_checksums() {
+        return Ok(0);
+    }
+    let block = usize::try_from(control.block_size.get()).unwrap_or(8192);
     let mut pages = 0;
-    let mut folders = vec![directory.join("global"), directory.join("base")];
+    let mut folders: Vec<PathBuf> = vec![directory.join("global"), directory.join("base")];
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder)? {
-            let path = entry?.path();
+        for entry in std::fs::read_dir(&folder).map_err(|error| io(&folder, &error))? {
+            let path = entry.map_err(|error| io(&folder, &error))?.path();
             if path.is_dir() {
                 folders.push(path);
                 continue;
             }
-            let relative: PathBuf = path.strip_prefix(directory)?.into();
-            let Some(relation) = relative.to_str().and_then(RelationFile::parse) else { continue };
+            let relative = path.strip_prefix(directory).ok().and_then(Path::to_str);
+            let Some(relation) = relative.and_then(RelationFile::parse) else { continue };
             let first = relation
                 .first_block(control.relation_segment_blocks)
                 .unwrap_or(BlockNumber::new(0));
@@ -41,13 +42,13 @@ pub(super) fn check(directory: &Path) -> anyhow::Result<u64> {
     Ok(pages)
 }
 
-fn check_file(path: &Path, block: usize, first: BlockNumber) -> anyhow::Result<u64> {
+fn check_file(path: &Path, block: usize, first: BlockNumber) -> Result<u64, Failure> {
     // A relation may be dropped between listing and opening.
     let Ok(file) = File::open(path) else { return Ok(0) };
     let mut buffer = vec![0; READ_LEN];
     let (mut offset, mut pages) = (0_u64, 0_u32);
     loop {
-        let len = read_full(&file, &mut buffer, offset)?;
+        let len = read_full(path, &file, &mut buffer, offset)?;
         for page in buffer.get(..len).unwrap_or_default().chunks_exact(block) {
             let number = BlockNumber::new(first.get() + pages);
             if !verify_page(page, number).is_intact() {
@@ -68,24 +69,33 @@ fn reread(
     number: BlockNumber,
     offset: u64,
     path: &Path,
-) -> anyhow::Result<()> {
+) -> Result<(), Failure> {
     let mut page = vec![0; block];
     for _ in 0..REREADS_MAX {
-        if read_full(file, &mut page, offset)? < block || verify_page(&page, number).is_intact() {
+        if read_full(path, file, &mut page, offset)? < block
+            || verify_page(&page, number).is_intact()
+        {
             return Ok(());
         }
         std::thread::yield_now();
     }
-    anyhow::bail!("block {number} of '{}' has a wrong checksum", path.display())
+    Err(Failure::data(
+        "RF1106",
+        format!("block {number} of '{}' has a wrong checksum", path.display()),
+    ))
 }
 
-fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> anyhow::Result<usize> {
+fn read_full(path: &Path, file: &File, buffer: &mut [u8], offset: u64) -> Result<usize, Failure> {
     let mut done = 0;
     while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
-        match file.read_at(rest, offset + done as u64)? {
+        match file.read_at(rest, offset + done as u64).map_err(|error| io(path, &error))? {
             0 => break,
             len => done += len,
         }
     }
     Ok(done)
+}
+
+fn io(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::retry("RF1105", format!("'{}': {error}", path.display()))
 }

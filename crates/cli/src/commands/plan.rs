@@ -1,0 +1,142 @@
+//! `rollforward plan SERVICE`: every step with its effect, its undo and its time; nothing is
+//! touched.
+
+use recovery::inventory::Inventory;
+use recovery::method::{Method, Wish};
+use recovery::plan::{Mode, Plan, PlanDigest, Target, plan_text};
+use recovery::planner::{PlanError, Request, compile};
+use recovery::service::Service;
+use stdx::{Clock, SystemClock};
+
+use super::Context;
+use super::target_arguments::{TargetArguments, parse_time};
+use crate::config::Config;
+use crate::failure::Error;
+use crate::orchestra::driver::own_program;
+use crate::orchestra::gather::{Asked, inventory};
+use crate::wiring::block_on;
+
+/// What `plan`, `runbook` and `recover` take in common.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Wanted {
+    /// The service; may be left out when there is only one
+    pub(crate) service: Option<String>,
+    /// automated-snapshot, manual-snapshot, pitr, dump or cross-region [default: by the table]
+    #[arg(long, value_name = "METHOD", value_parser = parse_method)]
+    pub(crate) method: Option<Method>,
+    #[command(flatten)]
+    pub(crate) target: TargetArguments,
+    /// Up to just before the destructive transaction that `locate` puts first
+    #[arg(long, conflicts_with = "target")]
+    pub(crate) before_incident: bool,
+    /// About when it happened, as somebody remembers: the search looks a day around it
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub(crate) about: Option<jiff::Timestamp>,
+    /// The table that was damaged, for the search
+    #[arg(long, value_name = "NAME")]
+    pub(crate) table: Option<String>,
+    /// When somebody or something noticed: the clock of the RTO starts there [default: now]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub(crate) started_at: Option<jiff::Timestamp>,
+}
+
+fn parse_method(text: &str) -> Result<Method, String> {
+    Method::parse(text).ok_or_else(|| {
+        let known: Vec<&str> = Method::ALL.iter().map(|(name, _)| *name).collect();
+        format!("expected one of {}", known.join(", "))
+    })
+}
+
+/// Arguments of `plan`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    wanted: Wanted,
+    /// For a drill, or to restore and prove only
+    #[arg(long, value_name = "MODE", default_value = "incident", value_parser = ["incident", "drill", "copy"])]
+    mode: String,
+}
+
+pub(crate) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Result<u8> {
+    let config = context.config()?;
+    let service = config.service(arguments.wanted.service.as_deref())?;
+    let mode = Mode::parse(&arguments.mode).unwrap_or(Mode::Incident);
+    block_on(async {
+        let (plan, _) = make(&config, service, &arguments.wanted, mode).await?;
+        let document = serde_json::json!({
+            "digest": PlanDigest::of(&plan).to_string(), "plan": plan.to_value(),
+        });
+        context.printer.result(&document, plan_text(&plan).trim_end());
+        context.printer.next(&match mode {
+            Mode::Incident => format!(
+                "rollforward recover {} … --confirm {}",
+                service.name,
+                PlanDigest::of(&plan).short()
+            ),
+            _ => format!("rollforward drill {}", service.name),
+        });
+        Ok(0)
+    })
+}
+
+impl Wanted {
+    /// What the operator wants, in the planner's words.
+    pub(crate) fn wish(&self) -> Wish {
+        let arguments = &self.target;
+        let target = if self.before_incident {
+            None
+        } else if let Some(time) = arguments.target_time {
+            Some(Target::Time(time.to_string()))
+        } else if let Some(lsn) = arguments.target_lsn {
+            Some(Target::Lsn(lsn.to_string()))
+        } else if let Some(xid) = arguments.target_xid {
+            Some(Target::Xid(xid.to_string()))
+        } else if let Some(name) = &arguments.target_name {
+            Some(Target::Name(name.clone()))
+        } else if let Some(before) = arguments.before {
+            Some(Target::Before(before.to_string()))
+        } else if arguments.immediate {
+            Some(Target::Immediate)
+        } else {
+            arguments.latest.then_some(Target::Latest)
+        };
+        Wish { method: self.method, target, before_incident: self.before_incident }
+    }
+
+    pub(crate) fn asked(&self) -> Asked {
+        let now = SystemClock::new().now();
+        Asked {
+            wish: self.wish(),
+            alert_at: self.started_at.unwrap_or(now),
+            about: self.about,
+            table: self.table.clone(),
+            now,
+        }
+    }
+}
+
+/// Gathers, chooses and compiles.
+pub(crate) async fn make(
+    config: &Config,
+    service: &Service,
+    wanted: &Wanted,
+    mode: Mode,
+) -> anyhow::Result<(Plan, Inventory)> {
+    let mut asked = wanted.asked();
+    if mode != Mode::Incident && asked.wish.target.is_none() && !asked.wish.before_incident {
+        asked.wish.target = Some(Target::Latest);
+    }
+    let inventory = inventory(config, &own_program(config)?, service, &asked).await?;
+    let request = Request {
+        mode,
+        wish: asked.wish,
+        binary: env!("CARGO_PKG_VERSION").into(),
+        persons: config.persons.clone(),
+    };
+    let plan = compile(service, &request, &inventory).map_err(|error| refused(&error))?;
+    Ok((plan, inventory))
+}
+
+fn refused(error: &PlanError) -> anyhow::Error {
+    Error::Refused { what: error.to_string(), hint: error.hint() }.into()
+}

@@ -1,0 +1,171 @@
+//! A driver on this host.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use providers::{Channel, Mail, OwnProgram, Providers, Secrets};
+use recovery::effect::Effects;
+use recovery::journal::{Home, Loaded, Writer};
+use recovery::report::Report;
+use recovery::runner::{Driver, Ended, Faults, NoFaults, When};
+use recovery::service::Service;
+use stdx::{Id, SystemClock};
+use zeroize::Zeroizing;
+
+use super::{files, show};
+use crate::config::{ChannelKind, Config};
+use crate::output::Printer;
+use crate::{secrets, wiring};
+
+/// Names a point at which a driver under test dies: `After act:restore.cluster.shop`.
+#[cfg(debug_assertions)]
+const FAULT_VARIABLE: &str = "ROLLFORWARD_FAULT";
+
+/// Resolves references of the configuration.
+#[derive(Debug)]
+struct Resolver;
+
+impl Secrets for Resolver {
+    fn resolve(&self, reference: &str) -> Result<Zeroizing<String>, String> {
+        secrets::resolve_text(reference, "a step")
+    }
+}
+
+/// Dies where the environment says, as if killed: only in builds for tests.
+#[cfg(debug_assertions)]
+struct Kill(String);
+
+#[cfg(debug_assertions)]
+impl Faults for Kill {
+    fn dies_at(&self, when: When, what: &str) -> bool {
+        if format!("{when:?} {what}") == self.0 {
+            // No destructor, no signal handler: nothing is left in order.
+            std::process::abort();
+        }
+        false
+    }
+}
+
+#[cfg(debug_assertions)]
+fn faults() -> Arc<dyn Faults> {
+    match std::env::var(FAULT_VARIABLE) {
+        Ok(point) => Arc::new(Kill(point)),
+        Err(_) => Arc::new(NoFaults),
+    }
+}
+
+#[cfg(not(debug_assertions))]
+fn faults() -> Arc<dyn Faults> {
+    let _ = When::Before;
+    Arc::new(NoFaults)
+}
+
+/// This program, as steps call it.
+pub(crate) fn own_program(config: &Config) -> anyhow::Result<OwnProgram> {
+    Ok(OwnProgram { program: wiring::own_program()?, config: config.path.clone() })
+}
+
+/// Every provider of this binary.
+pub(crate) fn providers(config: &Config, service: &str) -> anyhow::Result<Arc<dyn Effects>> {
+    let channels: BTreeMap<String, Channel> = config
+        .channels
+        .iter()
+        .map(|(name, channel)| (name.clone(), resolved(&channel.kind, name, service)))
+        .collect();
+    let made = Providers::new(own_program(config)?, Arc::new(Resolver), channels);
+    Ok(Arc::new(made.map_err(|why| anyhow::anyhow!("make the HTTP client: {why}"))?))
+}
+
+/// A channel with its secrets; one whose secret does not resolve is told so when it is used.
+fn resolved(kind: &ChannelKind, name: &str, service: &str) -> Channel {
+    let secret = |reference: &Option<String>| match reference {
+        None => Ok(None),
+        Some(reference) => secrets::resolve_text(reference, name).map(Some),
+    };
+    match kind {
+        ChannelKind::Email { server, from, to, login, is_plain } => match secret(login) {
+            Ok(login) => Channel::Mail(Mail {
+                server: server.clone(),
+                from: from.clone(),
+                to: to.clone(),
+                login,
+                is_plain: *is_plain,
+                service: service.into(),
+            }),
+            Err(why) => Channel::Unknown(format!("email: {why}")),
+        },
+        ChannelKind::Webhook { url, secret: reference } => match secret(reference) {
+            Ok(secret) => Channel::Webhook { url: url.clone(), secret, service: service.into() },
+            Err(why) => Channel::Unknown(format!("webhook: {why}")),
+        },
+        ChannelKind::PagerDuty(_) => Channel::Unknown("pagerduty".into()),
+        ChannelKind::Slack(_) => Channel::Unknown("slack".into()),
+    }
+}
+
+/// A driver; Ctrl-C asks it to pause after the step.
+pub(crate) fn driver(
+    config: &Config,
+    home: &Home,
+    service: &str,
+    printer: &Printer,
+    epoch: u32,
+    ends_when_waiting: bool,
+) -> anyhow::Result<Driver> {
+    let (sender, pause) = tokio::sync::watch::channel(false);
+    let notes = printer.clone();
+    tokio::spawn(async move {
+        while tokio::signal::ctrl_c().await.is_ok() {
+            notes.note("pauses after this step; another Ctrl-C changes nothing");
+            sender.send_replace(true);
+        }
+    });
+    Ok(Driver {
+        home: home.clone(),
+        writer: Writer {
+            id: Id::random(),
+            epoch,
+            binary: env!("CARGO_PKG_VERSION").into(),
+            boot: files::boot_id(),
+        },
+        effects: providers(config, service)?,
+        clock: Arc::new(SystemClock::new()),
+        observer: Arc::new(show::Lines::new(printer)),
+        faults: faults(),
+        host: wiring::host_name(),
+        ends_when_waiting,
+        pause,
+    })
+}
+
+/// Drives a run to its end, or until it waits; then the report, and the claim if it is over.
+pub(crate) async fn drive_to_end(
+    config: &Config,
+    driver: &Driver,
+    service: &Service,
+    loaded: &Loaded,
+) -> anyhow::Result<(Ended, Report, std::path::PathBuf)> {
+    let run = loaded.records.first().map(|record| record.run.clone()).unwrap_or_default();
+    files::note_driver(config, &run)?;
+    let (ended, state) = recovery::runner::drive(driver, loaded).await?;
+    if matches!(ended, Ended::Closed { .. }) {
+        recovery::journal::release(&driver.home, &service.name, &state.run).await?;
+    }
+    let loaded = driver.home.load(&run).await?;
+    let report = Report::of(&loaded)?;
+    let (path, _) = files::write_report(config, &report, &driver.home.keys)?;
+    Ok((ended, report, path))
+}
+
+/// How the process ends.
+pub(crate) fn exit_code(ended: &Ended) -> u8 {
+    use recovery::journal::Verdict;
+    use recovery::machine::Awaited;
+    match ended {
+        Ended::Closed { verdict: Verdict::Restored | Verdict::Superseded, .. } => 0,
+        Ended::Closed { verdict: Verdict::RolledBack | Verdict::RolledBackWithErrors, .. } => 6,
+        Ended::Closed { verdict: Verdict::Halted, .. } => 7,
+        Ended::Waiting(Awaited::Approval { .. }) => 5,
+        Ended::Waiting(_) => 7,
+    }
+}

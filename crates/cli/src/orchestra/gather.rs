@@ -1,0 +1,243 @@
+//! The inventory: what is known before a plan is made. Touches nothing.
+
+use jiff::Timestamp;
+use pg::Lsn;
+use providers::OwnProgram;
+use recovery::diagnosis::condition;
+use recovery::effect::Failure;
+use recovery::inventory::{BackupFact, Damage, Inventory, WindowFact};
+use recovery::method::Wish;
+use recovery::plan::{Parameters, Target};
+use recovery::service::{ClusterPlace, Database, Door, Service, SettingPlace};
+use serde_json::Value;
+
+use crate::config::Config;
+use crate::failure::Error;
+use crate::secrets;
+
+/// How far before the alert the search for the damage goes.
+const SEARCH_SECONDS: i64 = 24 * 3600;
+
+/// What is asked for on a command line.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) wish: Wish,
+    /// When somebody noticed.
+    pub(crate) alert_at: Timestamp,
+    /// About when it happened, as somebody remembers.
+    pub(crate) about: Option<Timestamp>,
+    pub(crate) table: Option<String>,
+    pub(crate) now: Timestamp,
+}
+
+fn failed(failure: Failure) -> anyhow::Error {
+    Error::Failed { what: failure.message, hint: failure.hint }.into()
+}
+
+fn text(value: &Value, pointer: &str) -> Option<String> {
+    value.pointer(pointer).and_then(Value::as_str).map(str::to_owned)
+}
+
+fn time(value: &Value, pointer: &str) -> Option<Timestamp> {
+    text(value, pointer)?.parse().ok()
+}
+
+/// Gathers everything about a service.
+pub(crate) async fn inventory(
+    config: &Config,
+    own: &OwnProgram,
+    service: &Service,
+    asked: &Asked,
+) -> anyhow::Result<Inventory> {
+    let mut inventory = Inventory::empty(asked.now);
+    inventory.problems = problems(config, service);
+    let Database::Cluster(place) = &service.database else {
+        return Err(Error::Usage(format!(
+            "service '{}' depends on {}: this version gathers nothing about it",
+            service.name,
+            service.database.describe()
+        ))
+        .into());
+    };
+    let cluster = &place.cluster;
+    let directory = std::path::Path::new(&cluster.data_directory);
+    let evidence =
+        providers::diagnose(directory, &cluster.connection, cluster.database.as_deref()).await;
+    inventory.condition = condition(&evidence);
+    inventory.identity = identity(place);
+    if asked.wish.before_incident {
+        inventory.damage = damage(own, service, place, asked).await?;
+    }
+    let target = inventory.damage.as_ref().and_then(|damage| damage.before.clone());
+    let target = match (&asked.wish.target, target) {
+        (Some(target), _) => Some(target.clone()),
+        (None, Some(before)) => Some(Target::Before(before)),
+        (None, None) => None,
+    };
+    backups(own, place, target.as_ref(), &mut inventory).await?;
+    Ok(inventory)
+}
+
+fn identity(place: &ClusterPlace) -> Parameters {
+    let directory = &place.cluster.data_directory;
+    let mut identity = Parameters::from([("data_directory".into(), directory.clone())]);
+    let path = std::path::Path::new(directory).join(pg::control::CONTROL_FILE_PATH);
+    if let Some(control) = std::fs::read(path).ok().and_then(|it| pg::ControlFile::decode(&it).ok())
+    {
+        identity.insert("system_id".into(), control.system_id.to_string());
+    }
+    identity
+}
+
+/// The destructive transaction that `locate` puts first.
+async fn damage(
+    own: &OwnProgram,
+    service: &Service,
+    place: &ClusterPlace,
+    asked: &Asked,
+) -> anyhow::Result<Option<Damage>> {
+    let middle = asked.about.unwrap_or(asked.alert_at).as_second();
+    let at = |seconds: i64| Timestamp::from_second(middle + seconds).map(|at| at.to_string());
+    let mut words: Vec<String> = vec!["locate".into(), place.cluster.name.clone()];
+    words.extend(["--since".into(), at(-SEARCH_SECONDS)?, "--until".into(), at(SEARCH_SECONDS)?]);
+    if let Some(table) = &asked.table {
+        words.extend(["--table".into(), table.clone()]);
+    }
+    let found = own.run(&words).await.map_err(failed)?;
+    let Some(first) = found.pointer("/suspects/0") else {
+        return Err(Error::Failed {
+            what: format!("no destructive transaction was found for service '{}'", service.name),
+            hint: format!(
+                "its WAL may not be archived yet: `rollforward wal salvage {}`; or name a target: --target-time",
+                place.cluster.name
+            ),
+        }
+        .into());
+    };
+    let lines = first.pointer("/damage").and_then(Value::as_array);
+    let lines: Vec<&str> = lines.into_iter().flatten().filter_map(Value::as_str).collect();
+    let xid = first.pointer("/xid").and_then(Value::as_u64);
+    let Some(at) = time(first, "/committed") else { return Ok(None) };
+    Ok(Some(Damage {
+        at,
+        before: text(first, "/recover_before"),
+        xid,
+        what: lines.first().copied().unwrap_or("damage").to_owned(),
+        last_good: time(first, "/last_good_commit"),
+        transactions_lost: first.pointer("/transactions_lost").and_then(Value::as_u64),
+    }))
+}
+
+async fn backups(
+    own: &OwnProgram,
+    place: &ClusterPlace,
+    target: Option<&Target>,
+    inventory: &mut Inventory,
+) -> anyhow::Result<()> {
+    let cluster = &place.cluster.name;
+    let listing = own.run(&["backups".into(), cluster.clone()]).await.map_err(failed)?;
+    let window = own.run(&["window".into(), cluster.clone()]).await.map_err(failed)?;
+    let spans = window.pointer("/spans").and_then(Value::as_array).cloned().unwrap_or_default();
+    inventory.window = spans.last().and_then(|span| {
+        let (earliest, latest) = (time(span, "/first_commit")?, time(span, "/last_commit")?);
+        Some(WindowFact { earliest, latest })
+    });
+    let reach = match target {
+        Some(target) => {
+            let mut words: Vec<String> = vec!["window".into(), cluster.clone()];
+            words.extend(target.options());
+            own.run(&words).await.map_err(failed)?
+        }
+        None => Value::Null,
+    };
+    let mut reaching: Vec<String> = text(&reach, "/backup").into_iter().collect();
+    let others = reach.pointer("/other_backups").and_then(Value::as_array);
+    reaching.extend(others.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned));
+    let end = text(&reach, "/wal_until").and_then(|text| text.parse::<Lsn>().ok());
+    let usable: Vec<String> = spans
+        .iter()
+        .filter_map(|span| span.pointer("/backups").and_then(Value::as_array))
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect();
+    let rows = listing.pointer("/backups").and_then(Value::as_array).cloned().unwrap_or_default();
+    let damaged_at = inventory.damage.as_ref().map(|damage| damage.at);
+    for row in rows.iter().rev() {
+        let (Some(label), Some(finished)) = (text(row, "/label"), time(row, "/stopped")) else {
+            continue;
+        };
+        let start = text(row, "/start_lsn").and_then(|text| text.parse::<Lsn>().ok());
+        let wal = start.zip(end).map_or(0, |(start, end)| end.get().saturating_sub(start.get()));
+        inventory.backups.push(BackupFact {
+            is_valid: usable.contains(&label)
+                && row.pointer("/damaged_pages").and_then(Value::as_u64) == Some(0),
+            reaches_target: reaching.contains(&label),
+            is_suspect: damaged_at.is_some_and(|at| finished > at),
+            size: row.pointer("/size").and_then(Value::as_u64).unwrap_or_default(),
+            wal_to_target: wal,
+            finished,
+            label,
+        });
+    }
+    // Those that reach the target, in the resolver's own order, come first.
+    let rank = |backup: &BackupFact| {
+        reaching.iter().position(|label| *label == backup.label).unwrap_or(usize::MAX)
+    };
+    inventory.backups.sort_by_key(|backup| (rank(backup), std::cmp::Reverse(backup.finished)));
+    inventory.size = inventory.backups.iter().map(|backup| backup.size).max().unwrap_or_default();
+    Ok(())
+}
+
+/// Why a recovery of the service would fail, as far as it can be seen beforehand.
+pub(crate) fn problems(config: &Config, service: &Service) -> Vec<String> {
+    let mut problems = Vec::new();
+    if let Some(setting) = &service.setting
+        && let SettingPlace::File { path, key } = &setting.place
+        && let Err(why) = providers::read_value(path, key.as_deref())
+    {
+        problems.push(format!("{} cannot be read: {why}", setting.place.describe()));
+    }
+    for (what, reference) in references(service) {
+        match secrets::resolve_text(&reference, &what) {
+            Ok(value) if value.is_empty() => problems.push(format!("secret {reference} is empty")),
+            Ok(_) => {}
+            Err(why) => problems.push(why),
+        }
+    }
+    if let Some(path) = &service.validation.sql {
+        match std::fs::read_to_string(path) {
+            Ok(text) => {
+                if let Err(error) = providers::split_statements(&text) {
+                    problems.push(format!("'{path}', {error}"));
+                }
+            }
+            Err(error) => problems.push(format!("'{path}' cannot be read: {error}")),
+        }
+    }
+    for (name, person) in &config.persons {
+        if recovery::person::parse_public(&person.key).is_err() {
+            problems.push(format!("the key of person '{name}' is none"));
+        }
+    }
+    let approvers = u32::try_from(config.persons.len()).unwrap_or(u32::MAX);
+    if service.policy.final_persons > 1 && approvers < service.policy.final_persons {
+        problems.push(format!(
+            "final steps need {} persons, {approvers} are declared",
+            service.policy.final_persons
+        ));
+    }
+    problems
+}
+
+/// Every reference to a secret and what needs it.
+fn references(service: &Service) -> Vec<(String, String)> {
+    let smoke = service.smoke.iter().filter_map(|smoke| {
+        smoke.login.clone().map(|login| (format!("smoke test {}", smoke.url), login))
+    });
+    let door = service.door.iter().filter_map(|door| match door {
+        Door::Http { login: Some(login), .. } => Some(("the door".to_owned(), login.clone())),
+        _ => None,
+    });
+    smoke.chain(door).collect()
+}

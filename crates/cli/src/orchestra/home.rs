@@ -1,0 +1,111 @@
+//! The journal's home: the first of the configured journal stores that honours put-if-absent now.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use recovery::journal::Home;
+use recovery::service::{Database, Service};
+use store::Store;
+use store::local::Access;
+
+use crate::config::Config;
+use crate::failure::Error;
+use crate::output::Printer;
+use crate::wiring;
+
+/// Repositories that may hold a service's journal, the home first.
+fn candidates(config: &Config, service: Option<&Service>) -> Vec<String> {
+    if !config.journal.is_empty() {
+        return config.journal.clone();
+    }
+    match service.map(|service| &service.database) {
+        Some(Database::Cluster(place)) => place.cluster.repositories.clone(),
+        _ => config.repositories.keys().cloned().collect(),
+    }
+}
+
+/// Refuses a store that would be lost together with what it is needed for.
+fn must_be_elsewhere(config: &Config, name: &str, url: &str) -> anyhow::Result<()> {
+    let path = std::path::Path::new(url.strip_prefix("file://").unwrap_or(url));
+    for cluster in config.clusters.values() {
+        if path.is_absolute() && path.starts_with(&cluster.data_directory) {
+            return Err(Error::Refused {
+                what: format!(
+                    "journal store '{name}' lies in the data directory of cluster '{}', which it must outlive",
+                    cluster.name
+                ),
+                hint: "keep journals in another repository: journal = [\"…\"]".into(),
+            }
+            .into());
+        }
+    }
+    Ok(())
+}
+
+/// Opens the home. The others, and a folder of this host, get copies.
+pub(crate) async fn open_home(
+    config: &Config,
+    service: Option<&Service>,
+    writes: bool,
+    printer: &Printer,
+) -> anyhow::Result<Home> {
+    let mut failed: Option<anyhow::Error> = None;
+    let names = candidates(config, service);
+    for (at, name) in names.iter().enumerate() {
+        let Some(table) = config.repositories.get(name) else { continue };
+        must_be_elsewhere(config, name, &table.url)?;
+        let opened = open_one(config, name, writes).await;
+        match opened {
+            Ok((store, keys)) => {
+                let mut copies = Vec::new();
+                for other in names.iter().skip(at + 1) {
+                    if let Some(table) = config.repositories.get(other)
+                        && let Ok(store) = wiring::open_store(table, false)
+                    {
+                        copies.push((other.clone(), store));
+                    }
+                }
+                if writes {
+                    copies.extend(local_copy(config));
+                }
+                return Ok(Home { store, keys, copies });
+            }
+            Err(error) => {
+                printer.note(&format!("journal store '{name}' is left out: {error:#}"));
+                failed = failed.or(Some(error));
+            }
+        }
+    }
+    Err(failed.unwrap_or_else(|| {
+        Error::Usage("there is no repository that could hold the journal of a run".into()).into()
+    }))
+}
+
+async fn open_one(
+    config: &Config,
+    name: &str,
+    writes: bool,
+) -> anyhow::Result<(Arc<dyn Store>, Arc<repository::SetKeys>)> {
+    let table = config.repositories.get(name).context("a configured repository")?;
+    if writes && table.single_writer {
+        return Err(Error::Refused {
+            what: format!("repository '{name}' is declared single-writer: no journal lives there"),
+            hint: "name another repository: journal = [\"…\"]".into(),
+        }
+        .into());
+    }
+    let store = wiring::open_store(table, false)?;
+    let quiet = Printer::silent();
+    let set = wiring::open_members(&[table], wiring::Purpose::Read, &quiet).await?;
+    if writes {
+        store::prove_put_if_absent(&store, &stdx::Id::random).await?;
+    }
+    Ok((store, Arc::clone(set.keys())))
+}
+
+/// A copy on this host, so that `runs` answers when nothing else does.
+fn local_copy(config: &Config) -> Option<(String, Arc<dyn Store>)> {
+    let folder = config.state_directory.join("journal");
+    let store = store::LocalStore::create(&folder, Access::Owner).ok()?;
+    Some(("this host".into(), Arc::new(store)))
+}

@@ -1,0 +1,10 @@
+//! Where recovery runs meet this machine: the journal's home, the inventory, persons, the driver.
+
+pub(crate) mod driver;
+pub(crate) mod files;
+pub(crate) mod gather;
+pub(crate) mod home;
+pub(crate) mod persons;
+pub(crate) mod show;
+
+pub(crate) use home::open_home;

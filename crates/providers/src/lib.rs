@@ -1,0 +1,29 @@
+//! What performs the steps of a recovery: PostgreSQL on this host, settings in files, doors,
+//! writers, smoke tests, channels. Each implements the step contract of `recovery::effect`.
+//!
+//! Refuses to know: the order of steps, the journal. Main type: [`Providers`].
+//!
+//! Invariants: a probe touches nothing; an act may be repeated; an undo of what is not there is
+//! success; no secret is in an argument list, an error or an output.
+
+mod command;
+mod door;
+pub mod error;
+mod looked;
+mod own;
+mod postgres;
+mod registry;
+mod secrets;
+mod setting;
+mod smoke;
+mod tell;
+mod writer;
+
+pub use own::OwnProgram;
+pub use postgres::diagnose::diagnose;
+pub use postgres::sql::{SplitError, split_statements};
+pub use registry::Providers;
+pub use secrets::Secrets;
+pub use setting::forms::{Parts, replace_parts};
+pub use setting::place::read_value;
+pub use tell::{Channel, Mail};

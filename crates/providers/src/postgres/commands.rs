@@ -1,0 +1,111 @@
+//! Steps that are one command of ours: salvage, target, adopt, backup; and keeping the old cluster.
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use recovery::effect::{Effect, Failure, Found, StepContext};
+use recovery::plan::{Parameters, StepKind, Target};
+use serde_json::Value;
+
+use super::{control, same_identity};
+use crate::OwnProgram;
+use crate::looked::Looked;
+use crate::own::text;
+
+#[derive(Debug)]
+pub(crate) struct Commands {
+    own: OwnProgram,
+    looked: Looked,
+}
+
+impl Commands {
+    pub(crate) fn new(own: OwnProgram) -> Self {
+        Self { own, looked: Looked::default() }
+    }
+
+    async fn run(&self, words: &[&str]) -> Result<Value, Failure> {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        self.own.run(&words).await
+    }
+
+    async fn resolve(&self, context: &StepContext) -> Result<Parameters, Failure> {
+        let cluster = context.parameter("cluster")?;
+        let mut words: Vec<String> = vec!["window".into(), cluster.into()];
+        words.extend(target(context)?.options());
+        let reach = self.own.run(&words).await?;
+        let mut outputs = Parameters::new();
+        for name in ["stop", "newest_commit", "wal_until", "timeline"] {
+            outputs.extend(text(&reach, &format!("/{name}")).map(|value| (name.to_owned(), value)));
+        }
+        Ok(outputs)
+    }
+}
+
+/// The target that the step means.
+pub(super) fn target(context: &StepContext) -> Result<Target, Failure> {
+    let (kind, value) = (context.parameter("target_kind")?, context.parameter("target_value")?);
+    Target::from_parts(kind, value)
+        .ok_or_else(|| Failure::terminal("RF1001", format!("a target of kind '{kind}'")))
+}
+
+#[async_trait]
+impl Effect for Commands {
+    async fn precheck(&self, context: &StepContext) -> Result<(), Failure> {
+        match context.step.kind {
+            StepKind::Salvage | StepKind::KeepOld => same_identity(context),
+            _ => Ok(()),
+        }
+    }
+
+    async fn probe(&self, context: &StepContext) -> Found {
+        // A cluster whose ticket is gone and whose server archives was adopted.
+        if context.step.kind == StepKind::Adopt
+            && let Ok(directory) = context.parameter("directory")
+            && Path::new(directory).join("PG_VERSION").exists()
+            && !Path::new(directory).join("rollforward.ticket.json").exists()
+        {
+            return Found::Done;
+        }
+        self.looked.probe(context)
+    }
+
+    async fn act(&self, context: &StepContext) -> Result<(), Failure> {
+        let cluster = context.parameter("cluster")?;
+        let outputs = match context.step.kind {
+            StepKind::Salvage => {
+                let said = self.run(&["wal", "salvage", cluster]).await?;
+                let stored = text(&said, "/stored").unwrap_or_default();
+                Parameters::from([("salvaged".into(), stored)])
+            }
+            StepKind::KeepOld => {
+                let directory = context.parameter("data_directory")?;
+                let system = control(Path::new(directory))?.system_id.to_string();
+                Parameters::from([
+                    ("safety_copy".into(), directory.to_owned()),
+                    ("safety_copy_system_id".into(), system),
+                ])
+            }
+            StepKind::ResolveTarget => self.resolve(context).await?,
+            StepKind::Adopt => {
+                let directory = context.parameter("directory")?;
+                let said = self.run(&["adopt", cluster, "--at", directory, "--keep-port"]).await?;
+                let archived = text(&said, "/archived").ok_or_else(|| {
+                    Failure::retry("RF1105", "the adopted cluster was not seen to archive yet")
+                        .hint(format!("rollforward wal status {cluster}"))
+                })?;
+                Parameters::from([("archived".into(), archived)])
+            }
+            _ => {
+                let said = self.run(&["backup", cluster]).await?;
+                let label = text(&said, "/backup/label").unwrap_or_default();
+                Parameters::from([("new_backup".into(), label)])
+            }
+        };
+        self.looked.remember(context, outputs);
+        Ok(())
+    }
+
+    async fn verify(&self, context: &StepContext) -> Result<Parameters, Failure> {
+        Ok(self.looked.outputs(context).unwrap_or_default())
+    }
+}
