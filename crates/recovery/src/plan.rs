@@ -13,7 +13,7 @@ pub(crate) mod wire;
 use std::collections::BTreeMap;
 use std::fmt;
 
-pub use digest::PlanDigest;
+pub use digest::{PlanDigest, confirmation};
 pub use kind::StepKind;
 pub use runbook::runbook;
 pub use target::Target;

@@ -3,7 +3,7 @@
 
 use recovery::inventory::Inventory;
 use recovery::method::{Method, Wish};
-use recovery::plan::{Mode, Plan, PlanDigest, Target, plan_text};
+use recovery::plan::{Mode, Plan, Target, confirmation, plan_text};
 use recovery::planner::{PlanError, Request, compile};
 use recovery::service::Service;
 use stdx::{Clock, SystemClock};
@@ -64,15 +64,13 @@ pub(crate) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
     block_on(async {
         let (plan, _) = make(&config, service, &arguments.wanted, mode).await?;
         let document = serde_json::json!({
-            "digest": PlanDigest::of(&plan).to_string(), "plan": plan.to_value(),
+            "confirm": confirmation(&plan), "plan": plan.to_value(),
         });
         context.printer.result(&document, plan_text(&plan).trim_end());
         context.printer.next(&match mode {
-            Mode::Incident => format!(
-                "rollforward recover {} … --confirm {}",
-                service.name,
-                PlanDigest::of(&plan).short()
-            ),
+            Mode::Incident => {
+                format!("rollforward recover {} … --confirm {}", service.name, confirmation(&plan))
+            }
             _ => format!("rollforward drill {}", service.name),
         });
         Ok(0)

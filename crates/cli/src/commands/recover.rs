@@ -10,7 +10,7 @@ use recovery::journal::{
 };
 use recovery::machine::State;
 use recovery::plan::{
-    Mode, Parameters, Plan, PlanDigest, night_screen, plan_text, runbook, type_to_start,
+    Mode, Parameters, Plan, confirmation, night_screen, plan_text, runbook, type_to_start,
 };
 use recovery::service::{Database, Service};
 use stdx::{Clock, Id, SystemClock};
@@ -32,8 +32,8 @@ pub(crate) struct Arguments {
     /// Go on from the incident's last run with another target: what it shut stays shut
     #[arg(long)]
     again: bool,
-    /// The first characters of the plan's digest, as `plan` prints it: for scripts
-    #[arg(long, value_name = "DIGEST")]
+    /// The code of the plan that was read, as `plan` prints it: for scripts
+    #[arg(long, value_name = "CODE")]
     confirm: Option<String>,
     /// Confirm whatever plan is made; refused when it loses more than the objective allows
     #[arg(long, conflicts_with = "confirm")]
@@ -114,27 +114,24 @@ async fn salvage_first(
     }
 }
 
-/// Shows what is proposed, and has it confirmed: typed, or by the plan's digest.
+/// Shows what is proposed, and has it confirmed: typed, or by the plan's code.
 fn confirmed(
     context: &Context<'_>,
     arguments: &Arguments,
     plan: &Plan,
     inventory: &Inventory,
 ) -> anyhow::Result<bool> {
-    let digest = PlanDigest::of(plan);
+    let code = confirmation(plan);
     let elapsed = arguments.wanted.started_at.map_or(0, |at| {
         SystemClock::new().now().duration_since(at).as_secs().max(0).unsigned_abs()
     });
     context.printer.note(&night_screen(plan, inventory, elapsed));
     if let Some(given) = &arguments.confirm {
-        if given.len() >= 8 && digest.to_string().starts_with(given.as_str()) {
+        if *given == code {
             return Ok(true);
         }
         return Err(Error::Refused {
-            what: format!(
-                "expected --confirm {}, seen {given}: the plan is another one now",
-                digest.short()
-            ),
+            what: format!("expected --confirm {code}, seen {given}: the plan is another one now",),
             hint: "look at it again: `rollforward plan`".into(),
         }
         .into());
@@ -148,13 +145,13 @@ fn confirmed(
                     "the plan loses {}, the objective allows {allowed} s",
                     loss.map_or_else(|| "an unknown amount".into(), |loss| format!("{loss} s"))
                 ),
-                hint: format!("confirm this plan by its digest: --confirm {}", digest.short()),
+                hint: format!("confirm this very plan: --confirm {code}"),
             }
             .into()),
         };
     }
     if !std::io::stdin().is_terminal() {
-        context.printer.next(&format!("confirm it: --confirm {}", digest.short()));
+        context.printer.next(&format!("confirm it: --confirm {code}"));
         return Ok(false);
     }
     loop {

@@ -20,6 +20,8 @@ mod refusals;
 mod root;
 mod s3;
 mod secrets;
+mod services;
+mod shop;
 mod targets;
 mod two_restores;
 mod whole_path;

@@ -5,6 +5,7 @@
 
 mod account;
 mod log;
+mod options;
 mod postmaster;
 mod process;
 mod programs;

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use super::process::{self, Started};
 use super::progress::Progress;
-use super::{Postmaster, Programs, RunAs, State, Status, log, postmaster};
+use super::{Postmaster, Programs, RunAs, State, Status, log, options, postmaster};
 use crate::Error;
 
 /// How often a pid file is looked at.
@@ -143,11 +143,27 @@ impl LocalServer {
         settings: &[(String, String)],
         quiet: Duration,
     ) -> Result<Postmaster, Error> {
+        let options =
+            settings.iter().flat_map(|(name, value)| ["-c".into(), format!("{name}={value}")]);
+        self.start_with(&options.collect::<Vec<_>>(), quiet).await
+    }
+
+    /// Starts the server with the options it was started with the last time, as `pg_ctl restart`
+    /// does: a configuration file elsewhere, a port. Otherwise like [`start`](Self::start).
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_as_before(&self, quiet: Duration) -> Result<Postmaster, Error> {
+        let noted = std::fs::read_to_string(self.data_dir.join("postmaster.opts"));
+        self.start_with(&options::arguments(&noted.unwrap_or_default()), quiet).await
+    }
+
+    async fn start_with(&self, options: &[String], quiet: Duration) -> Result<Postmaster, Error> {
         if let Status::Running(Postmaster { pid, .. }) = self.status()? {
             return Err(Error::Running { data_dir: self.data_dir.clone(), pid });
         }
         let from = log::size(&self.log);
-        let started = self.spawn(settings).await?;
+        let started = self.spawn(options).await?;
         let mut progress = Progress::new();
         loop {
             let ended = started.ended.borrow().clone();
@@ -173,15 +189,13 @@ impl LocalServer {
         }
     }
 
-    async fn spawn(&self, settings: &[(String, String)]) -> Result<Started, Error> {
+    async fn spawn(&self, options: &[String]) -> Result<Started, Error> {
         let log = self.open_log()?;
         let second = log.try_clone().map_err(self.failed("open", &self.log))?;
         let program = self.programs.bindir().join("postgres");
         let mut command = Command::new(&program);
         command.arg("-D").arg(&self.data_dir).current_dir("/").process_group(0);
-        for (name, value) in settings {
-            command.arg("-c").arg(format!("{name}={value}"));
-        }
+        command.args(options);
         command.stdin(Stdio::null()).stdout(log).stderr(second);
         process::start(command, &self.run_as).await.map_err(self.failed("run", &program))
     }

@@ -182,7 +182,7 @@ impl Effect for Fence {
         if postmaster(&directory)?.is_none() {
             let local = server(context, &directory).await?;
             local
-                .start(&[], QUIET_MAX)
+                .start_as_before(QUIET_MAX)
                 .await
                 .map_err(|error| Failure::retry("RF1105", error.to_string()))?;
         }

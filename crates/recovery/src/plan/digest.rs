@@ -5,6 +5,27 @@ use std::fmt;
 use super::Plan;
 use crate::canonical::{canonical, hex, sha256};
 
+/// What a person confirms before a run exists, as eight hexadecimal characters: what is restored
+/// from where, by which steps, under which rules. The same plan made a minute later has the same
+/// one, although its predictions and the names it would give have moved on.
+#[must_use]
+pub fn confirmation(plan: &Plan) -> String {
+    let mut parts = vec![
+        plan.binary.clone(),
+        plan.service.clone(),
+        plan.mode.text().to_owned(),
+        plan.method.clone(),
+        plan.target.to_string(),
+        format!("{:?} {:?}", plan.policy, plan.persons),
+    ];
+    parts.extend(plan.candidates.iter().map(|candidate| candidate.name.clone()));
+    for step in &plan.steps {
+        let host = step.host.as_deref().unwrap_or_default();
+        parts.push(format!("{} {} {host} {:?}", step.id, step.class.text(), step.identity));
+    }
+    hex(&sha256(parts.join("\n").as_bytes())[..4])
+}
+
 /// SHA-256 of a plan's canonical JSON.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PlanDigest([u8; 32]);

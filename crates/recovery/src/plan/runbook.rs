@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Class, Plan, PlanDigest, duration_text};
+use super::{Class, Plan, confirmation, duration_text};
 
 /// The runbook of a plan: every step with what to type, what to see, and how to go back.
 #[must_use]
@@ -10,7 +10,7 @@ pub fn runbook(plan: &Plan) -> String {
     let mut text = format!(
         "# Recovery of {}\n\nPlan `{}`, method {}: {}.\n\n",
         plan.service,
-        PlanDigest::of(plan).short(),
+        confirmation(plan),
         plan.method,
         plan.reason
     );

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Plan, PlanDigest, Stage};
+use super::{Plan, Stage, confirmation};
 use crate::inventory::Inventory;
 
 /// Seconds as people say them: `45 s`, `12 min`, `1 h 29 min`, `3 d 4 h`.
@@ -74,7 +74,7 @@ pub fn type_to_start(plan: &Plan, inventory: &Inventory) -> String {
 pub fn plan_text(plan: &Plan) -> String {
     let mut text = format!(
         "plan {} for {} of service '{}'\nmethod {} ({}), target: {}\n",
-        PlanDigest::of(plan).short(),
+        confirmation(plan),
         plan.mode.text(),
         plan.service,
         plan.method,

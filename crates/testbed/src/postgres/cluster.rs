@@ -331,12 +331,12 @@ impl Cluster {
     }
 
     fn postmaster(&self) -> Option<i32> {
-        match &self.server {
-            Some(child) => Some(pid_of(child)).filter(|&pid| process::is_alive(pid)),
-            None => pidfile::read(&self.data_dir)
-                .map(|file| file.pid)
-                .filter(|&pid| process::is_alive(pid)),
-        }
+        // Ours, or one that somebody else has started after ours had ended.
+        let ours = self.server.as_ref().map(pid_of).filter(|&pid| process::is_alive(pid));
+        ours.or_else(|| {
+            let noted = pidfile::read(&self.data_dir)?.pid;
+            process::is_alive(noted).then_some(noted)
+        })
     }
 
     /// Ends the server by `signal` and waits until its process is reaped.

@@ -79,7 +79,10 @@ impl Install {
     }
 
     /// Returns a `psql` that talks to servers of all supported majors.
-    pub(super) fn psql() -> PathBuf {
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn psql() -> PathBuf {
         let mut newest_first = installed().into_iter().rev();
         newest_first
             .find(|install| install.has("psql"))
