@@ -23,3 +23,4 @@ mod secrets;
 mod targets;
 mod two_restores;
 mod whole_path;
+mod wire;
