@@ -1,4 +1,4 @@
-//! S3 behind a wire that fails half of all requests.
+//! S3 behind a wire that fails half of all requests, and S3 that ignores `If-None-Match`.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use testbed::postgres::Cluster;
 use testbed::{Mishap, Port, Proxy, S3};
 
-use crate::program::text;
+use crate::program::{Ran, text};
 use crate::recovering::recover;
 use crate::s3;
 use crate::site::{Site, edit};
@@ -106,4 +106,58 @@ fn backup_push_and_restore_get_through_though_half_of_all_requests_fail() {
     assert!(listed["backups"].as_array().unwrap().iter().any(|it| it["label"] == *label));
     let status = site.run("wal status shop").done();
     assert_eq!(status["conflicts"], json!([]), "{status}");
+}
+
+#[test]
+fn a_store_that_ignores_conditions_is_refused_and_left_as_it_was() {
+    let s3 = S3::start();
+    let mut site = Site::unprotected(15, 1, |builder| builder.setting("archive_mode", "on"));
+    site.variables = s3::credentials(&s3);
+    let proxy = Proxy::start(&s3.endpoint(), 1, &[Mishap::Unconditional]);
+    let address = s3::address_at(&s3, &proxy.endpoint());
+    let refused = |ran: &Ran| {
+        let said = ran.failed("RF0207", 4);
+        assert!(said.contains("does not honour put-if-absent"), "{said}");
+        assert!(said.contains("declare the repository single-writer"), "{said}");
+        assert_eq!(s3.keys(), [""; 0]);
+        for name in ["host.key", "recovery-code", "state"] {
+            assert!(!site.folder.join(name).exists(), "{name}");
+        }
+    };
+    refused(&site.init(std::slice::from_ref(&address)));
+    // With the configuration that the first one wrote.
+    let code = site.folder.join("recovery-code");
+    let again = format!("init --enable-archiving --recovery-code-file {}", code.display());
+    refused(&site.run(&again));
+    assert!(proxy.struck() > 30, "{}", proxy.struck());
+
+    // It was honest when the repository was made, and is replaced by one that lies.
+    edit(&site.config(), &proxy.endpoint(), &s3.endpoint());
+    site.run(&again).done();
+    let seen = |read_only: &str| {
+        let findings = site.run(&format!("check shop {read_only}")).ended(3);
+        let of_s3 = |finding: &&Value| finding["subject"] == "repository s3";
+        findings.as_array().unwrap().iter().filter(of_s3).map(Value::to_string).collect::<String>()
+    };
+    assert!(seen("").contains("put-if-absent is honoured"), "{}", seen(""));
+    let before = s3.keys();
+    edit(&site.config(), &s3.endpoint(), &proxy.endpoint());
+    let told = seen("");
+    assert!(told.contains("\"problem\"") && told.contains("does not honour"), "{told}");
+    assert!(!seen("--read-only").contains("put-if-absent"), "nothing was proved");
+    assert_eq!(s3.keys(), before);
+}
+
+#[test]
+fn a_store_that_ignores_conditions_can_be_declared_to_have_one_writer() {
+    let s3 = S3::start();
+    let mut site = Site::unprotected(18, 1, |builder| builder.setting("archive_mode", "on"));
+    site.variables = s3::credentials(&s3);
+    let proxy = Proxy::start(&s3.endpoint(), 1, &[Mishap::Unconditional]);
+    let mut init = site.init_command(&[s3::address_at(&s3, &proxy.endpoint())]);
+    Ran::of(init.arg("--single-writer")).done();
+    s3::give_credentials(&site, &s3);
+    site.backup();
+    site.archive();
+    site.verify_clean();
 }
