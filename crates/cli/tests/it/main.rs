@@ -10,6 +10,7 @@ mod site;
 
 mod configuration;
 mod damage;
+mod downgrade;
 mod exits;
 mod interface;
 mod keys;
