@@ -50,6 +50,20 @@ impl SmallDisk {
         seen.f_bavail * seen.f_frsize
     }
 
+    /// Lets nobody write to it any more.
+    ///
+    /// # Panics
+    /// When it cannot be mounted anew, as while a file is open for writing.
+    pub fn set_read_only(&self) {
+        let output = Command::new("mount")
+            .args(["-o", "remount,ro"])
+            .arg(&self.mount)
+            .output()
+            .expect("run mount");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "mount '{}' read-only: {said}", self.mount.display());
+    }
+
     /// Takes all room but `leave` bytes (rounded up to whole blocks) with a file named `filler`,
     /// and returns that file's path: removing it gives the room back.
     ///

@@ -1,5 +1,5 @@
-//! Real components for tests: PostgreSQL of every supported major, an S3-compatible server, full
-//! disks, and folders that user `postgres` can use.
+//! Real components for tests: PostgreSQL of every supported major, an S3-compatible server and a
+//! wire that fails before it, full disks, and folders that user `postgres` can use.
 //!
 //! Refuses to know: any crate of ours. A missing component fails the test with the command that
 //! installs it; nothing is skipped. Everything stops and vanishes on drop, also after a panic.
@@ -23,6 +23,7 @@ mod binary;
 mod disk;
 mod poll;
 mod port;
+mod proxy;
 mod s3;
 mod tools;
 mod workdir;
@@ -32,5 +33,6 @@ pub use binary::binary;
 pub use disk::SmallDisk;
 pub use poll::{poll, poll_for};
 pub use port::Port;
+pub use proxy::{Mishap, Proxy};
 pub use s3::S3;
 pub use workdir::Workdir;

@@ -80,6 +80,21 @@ impl S3 {
         "rollforward/test/secret/key"
     }
 
+    /// Returns the keys of the bucket's objects in order, at most 1000.
+    ///
+    /// # Panics
+    /// When the server does not list them.
+    pub fn keys(&self) -> Vec<String> {
+        let path = format!("/{}?list-type=2", self.bucket);
+        let answer = request(self.server.address(), "GET", &path, b"");
+        let (status, body) = answer.expect("ask the S3 server for a listing");
+        let text = String::from_utf8(body).expect("a listing is text");
+        assert_eq!(status, 200, "list bucket '{}': {text}", self.bucket);
+        // Keys of ours need no decoding.
+        let keys = text.split("<Key>").skip(1).filter_map(|rest| rest.split_once("</Key>"));
+        keys.map(|(key, _)| key.to_owned()).collect()
+    }
+
     /// Stops the server's process without ending it: requests are accepted and never answered.
     pub fn pause(&self) {
         self.server.signal(Signal::STOP);

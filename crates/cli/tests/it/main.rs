@@ -10,6 +10,7 @@ mod site;
 
 mod configuration;
 mod damage;
+mod downgrade;
 mod exits;
 mod interface;
 mod keys;
@@ -25,3 +26,4 @@ mod shop;
 mod targets;
 mod two_restores;
 mod whole_path;
+mod wire;

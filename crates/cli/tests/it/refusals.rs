@@ -206,6 +206,36 @@ fn directories_that_are_not_ours_to_fill_are_left_as_they_are() {
 }
 
 #[test]
+fn where_this_user_cannot_write_nothing_is_made() {
+    let site = Site::new(18);
+    site.backup();
+    site.archive();
+    let refused = |directory: &Path, closed: &Path, part: &str| {
+        let words = format!("restore shop --to {} --start", directory.display());
+        let said = site.run(&words).failed("RF0704", 1);
+        assert!(said.contains(part), "{said}");
+        assert!(said.contains(&closed.display().to_string()), "{said}");
+        // A closed folder can still be looked into: the test is root.
+        assert_eq!(fs::read_dir(closed).unwrap().count(), 0, "{said}");
+    };
+    let closed = site.folder.folder("closed", 0o755);
+    chown(&closed, Some(0), Some(0)).expect("run as root");
+    refused(&closed.join("data"), &closed, "ermission denied");
+    refused(&closed.join("to/be/made/data"), &closed, "ermission denied");
+    // One that it may not even look into.
+    fs::set_permissions(&closed, Permissions::from_mode(0o700)).unwrap();
+    refused(&closed.join("data"), &closed, "ermission denied");
+
+    let disk = SmallDisk::new(200);
+    disk.set_read_only();
+    refused(&disk.path().join("data"), disk.path(), "ead-only file system");
+
+    // The same words succeed once somebody has given way.
+    testbed::give_to_postgres(&closed);
+    site.restored("closed/to/be/made/data", "--latest");
+}
+
+#[test]
 fn a_disk_that_fills_up_during_the_restore_leaves_nothing_that_starts() {
     let site = Site::new(17);
     site.cluster.psql("CREATE TABLE t AS SELECT i FROM generate_series(1, 1000) i");

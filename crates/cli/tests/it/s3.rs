@@ -11,22 +11,36 @@ use crate::site::{Site, edit};
 /// The longest that a command may take when its only repository refuses connections.
 const REFUSED_MAX: Duration = Duration::from_secs(60);
 
-fn address(s3: &S3) -> String {
-    let endpoint = s3.endpoint();
+pub(crate) fn address(s3: &S3) -> String {
+    address_at(s3, &s3.endpoint())
+}
+
+/// The bucket at another endpoint that leads to it.
+pub(crate) fn address_at(s3: &S3, endpoint: &str) -> String {
     format!("s3=s3://{}/some/prefix?endpoint={endpoint}&allow_http=true", s3.bucket())
+}
+
+/// The variables from which commands take the credentials.
+pub(crate) fn credentials(s3: &S3) -> Vec<(String, String)> {
+    vec![
+        ("AWS_ACCESS_KEY_ID".into(), s3.access_key().into()),
+        ("AWS_SECRET_ACCESS_KEY".into(), s3.secret_key().into()),
+    ]
 }
 
 /// A site whose commands have the credentials in their environment, and whose server's commands
 /// get them by reference.
-fn site(major: u32, s3: &S3, repositories: &[String]) -> Site {
+pub(crate) fn site(major: u32, s3: &S3, repositories: &[String]) -> Site {
     let mut site = Site::unprotected(major, 1, |builder| builder.setting("archive_mode", "on"));
-    site.variables = vec![
-        ("AWS_ACCESS_KEY_ID".into(), s3.access_key().into()),
-        ("AWS_SECRET_ACCESS_KEY".into(), s3.secret_key().into()),
-    ];
-    let init = site.init(repositories);
-    init.done();
-    // PostgreSQL's environment has no credentials: what it runs takes them from files.
+    site.variables = credentials(s3);
+    site.init(repositories).done();
+    give_credentials(&site, s3);
+    site.run("init --enable-archiving").done();
+    site
+}
+
+/// PostgreSQL's environment has no credentials: what it runs takes them from files.
+pub(crate) fn give_credentials(site: &Site, s3: &S3) {
     site.folder.file("access-key", s3.access_key());
     site.folder.file("secret-key", s3.secret_key());
     let reference = |name: &str| format!("\"file:{}\"", site.folder.join(name).display());
@@ -36,8 +50,6 @@ fn site(major: u32, s3: &S3, repositories: &[String]) -> Site {
         reference("secret-key")
     );
     edit(&site.config(), "[repository.s3]", &credentials);
-    site.run("init --enable-archiving").done();
-    site
 }
 
 fn load(site: &Site) -> String {

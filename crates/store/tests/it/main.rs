@@ -6,7 +6,6 @@ mod disk;
 mod local;
 mod memory;
 mod proof;
-mod proxy;
 mod s3;
 mod silence;
 mod wrappers;

@@ -7,9 +7,8 @@ use stdx::Id;
 use store::retry::RetryPolicy;
 use store::testing::{Answers, conformance, conformance_with};
 use store::{Created, Error, OpenOptions, Secret, Store, prove_put_if_absent};
-use testbed::S3;
+use testbed::{Mishap, Proxy, S3};
 
-use crate::proxy::{Mishap, Proxy};
 use crate::{key, parts};
 
 pub(crate) fn options(s3: &S3) -> OpenOptions {
@@ -117,9 +116,8 @@ async fn a_wrong_region_is_named_and_not_retried() {
 async fn half_of_all_requests_failing_on_the_wire_break_no_promise() {
     let s3 = S3::start();
     use Mishap::{Busy, LostAnswer, None, Refused};
-    let server = s3.endpoint();
-    let server = server.strip_prefix("http://").unwrap();
-    let proxy = Proxy::start(server, 7, &[None, None, None, Busy, LostAnswer, Refused]).await;
+    let mishaps = [None, None, None, Busy, LostAnswer, Refused];
+    let proxy = Proxy::start(&s3.endpoint(), 7, &mishaps);
     let patient = RetryPolicy {
         attempts_max: 30,
         delay_first: std::time::Duration::from_millis(1),

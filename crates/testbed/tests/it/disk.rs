@@ -1,4 +1,4 @@
-//! The disk that fills up.
+//! The disk that fills up, and takes no writes when told so.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -22,4 +22,14 @@ fn a_small_disk_is_full_when_it_is_full() {
     assert!(as_postgres(touch.arg(path.join("mine"))).status().unwrap().success());
     drop(disk);
     assert!(!path.exists());
+}
+
+#[test]
+fn nobody_writes_to_a_disk_that_is_read_only() {
+    let disk = SmallDisk::new(4);
+    fs::write(disk.path().join("kept"), "x").unwrap();
+    disk.set_read_only();
+    let refused = fs::write(disk.path().join("more"), "x").unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ReadOnlyFilesystem);
+    assert_eq!(fs::read(disk.path().join("kept")).unwrap(), b"x");
 }
