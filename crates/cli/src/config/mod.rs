@@ -451,6 +451,17 @@ mod tests {
     "#;
 
     #[test]
+    fn the_documented_example_is_read_whole() {
+        let text = include_str!("../../../../docs/guide/config-example.toml");
+        let config = Config::parse(Path::new("/etc/rollforward.toml"), text.into());
+        let config = config.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(config.services.keys().collect::<Vec<_>>(), ["engine", "tms"]);
+        assert_eq!(config.journal, ["offsite", "main"]);
+        let tms = &config.services["tms"];
+        assert_eq!((tms.smoke.len(), tms.files.len()), (2, 1));
+    }
+
+    #[test]
     fn reads_what_it_documents() {
         check(GOOD, "1 clusters");
         let config = Config::parse(Path::new("/x"), GOOD.into()).unwrap();
