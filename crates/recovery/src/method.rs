@@ -224,9 +224,14 @@ fn target_of(
 ) -> Result<Target, NoWay> {
     let no = |what: &str, hint: &str| NoWay { what: what.into(), hint: hint.into() };
     match method {
-        Method::Pitr => target.ok_or_else(|| {
-            no("a recovery to a point needs the point", "name it: --target-time, --before-incident")
-        }),
+        Method::Pitr => match target {
+            Some(Target::Time(_)) if !situation.is_inside() => Err(out_of_reach(situation)),
+            Some(Target::Snapshot(_) | Target::Dump(_)) | None => Err(no(
+                "a recovery to a point needs the point",
+                "name it: --target-time, --before-incident",
+            )),
+            Some(target) => Ok(target),
+        },
         Method::AutomatedSnapshot if situation.inventory.snapshots.is_empty() => {
             match situation.inventory.backups.iter().any(|backup| backup.is_valid) {
                 true => Ok(Target::Immediate),
@@ -261,7 +266,10 @@ fn target_of(
                     })
             }
         },
-        Method::CrossRegion => Ok(target.unwrap_or(Target::Latest)),
+        Method::CrossRegion => match target {
+            Some(Target::Time(_)) if !situation.is_inside() => Err(out_of_reach(situation)),
+            target => Ok(target.unwrap_or(Target::Latest)),
+        },
     }
 }
 

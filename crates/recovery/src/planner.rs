@@ -100,7 +100,7 @@ pub fn compile(
     };
     steps.sort_by_key(|step| step.stage);
     let candidates = candidates::of(service, &choice, inventory);
-    Ok(Plan {
+    let mut plan = Plan {
         binary: request.binary.clone(),
         service: service.name.clone(),
         mode: request.mode,
@@ -108,7 +108,7 @@ pub fn compile(
         reason: choice.reason.clone(),
         target: choice.target.clone(),
         candidates,
-        alternatives: alternatives(service, request, &choice, inventory),
+        alternatives: Vec::new(),
         objectives: service.objectives,
         policy: service.policy,
         persons: request.persons.clone(),
@@ -117,7 +117,20 @@ pub fn compile(
         warnings: warnings(service, request, inventory, &steps),
         predicted_loss_s: loss(&choice, inventory),
         steps,
-    })
+    };
+    let restore_s = restore_s(service, &choice, inventory);
+    let around_s = plan.predicted_rto_s().saturating_sub(restore_s);
+    plan.alternatives = alternatives(service, request, &choice, inventory, around_s);
+    Ok(plan)
+}
+
+/// How long bringing the data back takes.
+fn restore_s(service: &Service, choice: &Choice, inventory: &Inventory) -> u64 {
+    match (&service.database, choice.method) {
+        (Database::Cluster(_), _) => build::restore_s(choice, inventory),
+        (Database::Rds(_), Method::Dump) => inventory.speeds.instance_s * 2,
+        (Database::Rds(_), _) => inventory.speeds.instance_s,
+    }
 }
 
 /// Seconds between the damage, or now, and the newest data of a choice.
@@ -140,12 +153,13 @@ fn loss(choice: &Choice, inventory: &Inventory) -> Option<u64> {
     u64::try_from(failed.duration_since(newest).as_secs().max(0)).ok()
 }
 
-/// Every method, what it would cost, and why it was taken or not.
+/// Every method, what it would cost, and why it was taken or not. All else takes `around_s`.
 fn alternatives(
     service: &Service,
     request: &Request,
     choice: &Choice,
     inventory: &Inventory,
+    around_s: u64,
 ) -> Vec<Alternative> {
     Method::ALL
         .iter()
@@ -156,15 +170,11 @@ fn alternatives(
                 false => Wish { method: Some(*method), ..request.wish.clone() },
             };
             let chosen = choose(&wish, inventory);
-            let restore_s = |choice: &Choice| match &service.database {
-                Database::Cluster(_) => build::restore_s(choice, inventory),
-                Database::Rds(_) => inventory.speeds.instance_s,
-            };
             match (chosen, is_chosen) {
                 (Ok(other), _) => Alternative {
                     method: (*name).into(),
                     what: other.target.to_string(),
-                    rto_s: Some(restore_s(&other) + build::AROUND_S),
+                    rto_s: Some(restore_s(service, &other, inventory) + around_s),
                     loss_s: loss(&other, inventory),
                     reason: if is_chosen {
                         choice.reason.clone()
@@ -204,6 +214,9 @@ fn warnings(
     let mut warnings = Vec::new();
     if service.door.is_none() && request.mode == Mode::Incident {
         warnings.push("there is no door: users are back as soon as the writers start".into());
+    }
+    if inventory.is_site_lost {
+        warnings.push("the lost site is not fenced: see to it that nobody reaches it again".into());
     }
     for manager in &inventory.managers {
         warnings.push(format!("{manager} manages this and may undo our steps: pause it first"));

@@ -3,6 +3,7 @@
 
 mod clock;
 pub mod conformance;
+pub mod five;
 pub mod sample;
 mod world;
 

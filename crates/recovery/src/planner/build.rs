@@ -4,9 +4,6 @@ use crate::inventory::{BackupFact, Inventory};
 use crate::method::Choice;
 use crate::plan::{Class, Limits, Parameters, Stage, Step, StepId, StepKind, Target, UndoWhen};
 
-/// Everything but restoring and proving, in seconds: doors, writers, fence, setting, smoke tests.
-pub(super) const AROUND_S: u64 = 60;
-
 /// Every step is given at least this, in seconds, however little it should take.
 const ATTEMPT_S_MIN: u64 = 60;
 

@@ -50,7 +50,10 @@ struct Site<'a> {
 impl Site<'_> {
     fn incident(&self) -> Vec<Step> {
         let service = self.service;
-        let mut steps = vec![self.diagnose()];
+        let mut steps = Vec::new();
+        if !self.inventory.is_site_lost {
+            steps.push(self.diagnose());
+        }
         steps.extend(self.check_setting());
         steps.extend(self.resolve_secrets());
         steps.extend(around::shut(service.door.as_ref(), &service.writers));
@@ -126,8 +129,11 @@ impl Site<'_> {
         )
     }
 
-    /// Fence, salvage, safety copy, target.
+    /// Fence, salvage, safety copy, target. Of a site that is lost nothing can be reached.
     fn secure(&self) -> Vec<Step> {
+        if self.inventory.is_site_lost {
+            return vec![self.target()];
+        }
         let cluster = &self.place.cluster;
         let fence = step(Stage::Secure, "fence", &cluster.name, StepKind::Fence)
             .effect(format!(

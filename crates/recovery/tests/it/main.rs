@@ -7,6 +7,7 @@ mod bench;
 mod crashes;
 mod drivers;
 mod failures;
+mod golden;
 mod journals;
 mod messages;
 mod plans;
