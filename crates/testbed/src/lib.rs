@@ -33,6 +33,6 @@ pub use binary::binary;
 pub use disk::SmallDisk;
 pub use poll::{poll, poll_for};
 pub use port::Port;
-pub use proxy::{Mishap, Proxy};
+pub use proxy::{Mishap, Order, Proxy};
 pub use s3::S3;
 pub use workdir::Workdir;

@@ -23,6 +23,15 @@ pub enum Mishap {
     Unconditional,
 }
 
+/// Which request meets which mishap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Any of them with the same chance, by this seed.
+    Random(u64),
+    /// The first request the first one, and so on, again and again.
+    InTurn,
+}
+
 /// An HTTP server on 127.0.0.1 that passes requests on to another one, and spoils some of them.
 ///
 /// It takes bodies whose length is given, not chunked ones. It ends on drop; a request that is
@@ -37,7 +46,7 @@ pub struct Proxy {
 #[derive(Debug)]
 struct Script {
     server: String,
-    seed: u64,
+    order: Order,
     mishaps: Vec<Mishap>,
     requests: AtomicUsize,
     struck: AtomicUsize,
@@ -45,27 +54,33 @@ struct Script {
 }
 
 impl Script {
-    /// What the next request meets: any of the mishaps with the same chance, by the seed.
     fn next(&self) -> Mishap {
-        let mut hasher = DefaultHasher::new();
-        (self.seed, self.requests.fetch_add(1, Ordering::Relaxed)).hash(&mut hasher);
-        let at = hasher.finish() % self.mishaps.len() as u64;
+        let number = self.requests.fetch_add(1, Ordering::Relaxed) as u64;
+        let number = match self.order {
+            Order::InTurn => number,
+            Order::Random(seed) => {
+                let mut hasher = DefaultHasher::new();
+                (seed, number).hash(&mut hasher);
+                hasher.finish()
+            }
+        };
+        let at = number % self.mishaps.len() as u64;
         self.mishaps[usize::try_from(at).expect("it is below a length")]
     }
 }
 
 impl Proxy {
     /// Starts one in front of `endpoint`, such as [`S3::endpoint`](crate::S3::endpoint); each
-    /// request meets one of `mishaps`, by the seed.
+    /// request meets one of `mishaps`.
     ///
     /// # Panics
     /// When it cannot listen.
-    pub fn start(endpoint: &str, seed: u64, mishaps: &[Mishap]) -> Self {
+    pub fn start(endpoint: &str, order: Order, mishaps: &[Mishap]) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listen on 127.0.0.1");
         let address = listener.local_addr().expect("learn the proxy's port");
         let script = Arc::new(Script {
             server: endpoint.trim_start_matches("http://").to_owned(),
-            seed,
+            order,
             mishaps: mishaps.to_vec(),
             requests: AtomicUsize::new(0),
             struck: AtomicUsize::new(0),
@@ -228,7 +243,7 @@ mod tests {
     fn every_mishap_does_what_it_says() {
         let s3 = S3::start();
         let check = |mishap: Mishap, key: &str, status: Option<u16>, keys: &[&str]| {
-            let proxy = Proxy::start(&s3.endpoint(), 1, &[mishap]);
+            let proxy = Proxy::start(&s3.endpoint(), Order::InTurn, &[mishap]);
             let path = format!("/{}/{key}", s3.bucket());
             assert_eq!(put(&proxy.endpoint(), &path, "body"), status, "{mishap:?}");
             assert_eq!(proxy.struck(), usize::from(mishap != Mishap::None));
@@ -243,19 +258,20 @@ mod tests {
     }
 
     #[test]
-    fn the_seed_decides_and_nobody_listens_after_the_drop() {
+    fn the_order_decides_and_nobody_listens_after_the_drop() {
         let s3 = S3::start();
-        let statuses = |seed: u64| -> Vec<Option<u16>> {
-            let proxy = Proxy::start(&s3.endpoint(), seed, &[Mishap::None, Mishap::Busy]);
-            let path = format!("/no-such-bucket/{seed}");
-            (0..32).map(|_| put(&proxy.endpoint(), &path, "")).collect()
+        let statuses = |order: Order| -> Vec<Option<u16>> {
+            let proxy = Proxy::start(&s3.endpoint(), order, &[Mishap::None, Mishap::Busy]);
+            (0..32).map(|_| put(&proxy.endpoint(), "/no-such-bucket/key", "")).collect()
         };
-        let first = statuses(1);
-        assert_eq!(first, statuses(1));
-        assert_ne!(first, statuses(2));
+        let turns = statuses(Order::InTurn);
+        assert_eq!(turns[..4], [Some(404), Some(503), Some(404), Some(503)]);
+        let first = statuses(Order::Random(1));
+        assert_eq!(first, statuses(Order::Random(1)));
+        assert_ne!(first, statuses(Order::Random(2)));
         let busy = first.iter().filter(|status| **status == Some(503)).count();
         assert!((8..25).contains(&busy), "{busy} of 32");
-        let proxy = Proxy::start(&s3.endpoint(), 1, &[Mishap::None]);
+        let proxy = Proxy::start(&s3.endpoint(), Order::InTurn, &[Mishap::None]);
         let address = proxy.address;
         drop(proxy);
         assert!(TcpStream::connect(address).is_err());

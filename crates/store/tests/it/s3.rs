@@ -7,7 +7,7 @@ use stdx::Id;
 use store::retry::RetryPolicy;
 use store::testing::{Answers, conformance, conformance_with};
 use store::{Created, Error, OpenOptions, Secret, Store, prove_put_if_absent};
-use testbed::{Mishap, Proxy, S3};
+use testbed::{Mishap, Order, Proxy, S3};
 
 use crate::{key, parts};
 
@@ -117,7 +117,7 @@ async fn half_of_all_requests_failing_on_the_wire_break_no_promise() {
     let s3 = S3::start();
     use Mishap::{Busy, LostAnswer, None, Refused};
     let mishaps = [None, None, None, Busy, LostAnswer, Refused];
-    let proxy = Proxy::start(&s3.endpoint(), 7, &mishaps);
+    let proxy = Proxy::start(&s3.endpoint(), Order::Random(7), &mishaps);
     let patient = RetryPolicy {
         attempts_max: 30,
         delay_first: std::time::Duration::from_millis(1),
