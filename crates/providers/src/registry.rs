@@ -11,7 +11,7 @@ use crate::door::Doors;
 use crate::postgres::Postgres;
 use crate::setting::FileSetting;
 use crate::smoke::SmokeTest;
-use crate::tell::Channel;
+use crate::tell::{Channel, Channels, TellStep, tell};
 use crate::writer::Writers;
 use crate::{OwnProgram, Secrets};
 
@@ -23,7 +23,8 @@ pub struct Providers {
     writers: Writers,
     smoke: SmokeTest,
     secrets: crate::postgres::ResolveSecrets,
-    channels: BTreeMap<String, Channel>,
+    teller: TellStep,
+    channels: Arc<Channels>,
 }
 
 impl std::fmt::Debug for Providers {
@@ -42,6 +43,7 @@ impl Providers {
         secrets: Arc<dyn Secrets>,
         channels: BTreeMap<String, Channel>,
     ) -> Result<Self, String> {
+        let channels = Arc::new(channels);
         Ok(Self {
             postgres: Postgres::new(own),
             setting: FileSetting::default(),
@@ -49,6 +51,7 @@ impl Providers {
             writers: Writers,
             smoke: SmokeTest::new(Arc::clone(&secrets))?,
             secrets: crate::postgres::ResolveSecrets::new(secrets),
+            teller: TellStep::new(Arc::clone(&channels)),
             channels,
         })
     }
@@ -66,6 +69,7 @@ impl Effects for Providers {
                 self.setting.of(step)
             }
             StepKind::Smoke => &self.smoke,
+            StepKind::Tell => &self.teller,
             StepKind::ResolveSecrets => &self.secrets,
             _ => self.postgres.of(step)?,
         })
@@ -76,9 +80,6 @@ impl Effects for Providers {
     }
 
     async fn tell(&self, channel: &str, what: &str, text: &str) -> Result<(), Failure> {
-        match self.channels.get(channel) {
-            Some(channel) => channel.tell(what, text).await,
-            None => Err(Failure::terminal("RF1109", format!("there is no channel '{channel}'"))),
-        }
+        tell(&self.channels, channel, what, text).await
     }
 }

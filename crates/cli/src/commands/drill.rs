@@ -5,7 +5,7 @@ use recovery::plan::{Mode, Parameters, plan_text};
 use stdx::{Clock, SystemClock};
 
 use super::Context;
-use super::plan::{Wanted, make};
+use super::plan::{Wanted, make, must_be_performable};
 use super::recover::{create, drive_run, named};
 use crate::failure::Error;
 use crate::orchestra::{open_home, persons};
@@ -31,6 +31,7 @@ pub(crate) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
     block_on(async {
         let home = open_home(&config, Some(service), true, context.printer).await?;
         let (plan, _) = make(&config, service, &arguments.wanted, mode).await?;
+        must_be_performable(&config, &plan)?;
         context.printer.note(&plan_text(&plan));
         let run = named(&format!("{}-{}", service.name, mode.text()));
         // A drill has a claim of its own: it must not stand in the way of a recovery.

@@ -12,7 +12,7 @@ use super::Context;
 use super::target_arguments::{TargetArguments, parse_time};
 use crate::config::Config;
 use crate::failure::Error;
-use crate::orchestra::driver::own_program;
+use crate::orchestra::driver::{own_program, providers};
 use crate::orchestra::gather::{Asked, inventory};
 use crate::wiring::block_on;
 
@@ -67,6 +67,9 @@ pub(crate) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
             "confirm": confirmation(&plan), "plan": plan.to_value(),
         });
         context.printer.result(&document, plan_text(&plan).trim_end());
+        for step in not_performable(&config, &plan)? {
+            context.printer.note(&format!("warning: this version cannot perform {step}"));
+        }
         context.printer.next(&match mode {
             Mode::Incident => {
                 format!("rollforward recover {} … --confirm {}", service.name, confirmation(&plan))
@@ -101,15 +104,24 @@ impl Wanted {
         Wish { method: self.method, target, before_incident: self.before_incident }
     }
 
-    pub(crate) fn asked(&self) -> Asked {
+    pub(crate) fn asked(&self) -> anyhow::Result<Asked> {
+        for (is_given, option) in
+            [(self.target.exclusive, "exclusive"), (self.target.timeline.is_some(), "timeline")]
+        {
+            if is_given {
+                let what = format!("a plan takes no --{option}: use --before, or `restore`");
+                return Err(Error::Usage(what).into());
+            }
+        }
         let now = SystemClock::new().now();
-        Asked {
+        Ok(Asked {
             wish: self.wish(),
+            backup: self.target.backup.as_ref().map(ToString::to_string),
             alert_at: self.started_at.unwrap_or(now),
             about: self.about,
             table: self.table.clone(),
             now,
-        }
+        })
     }
 }
 
@@ -120,7 +132,7 @@ pub(crate) async fn make(
     wanted: &Wanted,
     mode: Mode,
 ) -> anyhow::Result<(Plan, Inventory)> {
-    let mut asked = wanted.asked();
+    let mut asked = wanted.asked()?;
     if mode != Mode::Incident && asked.wish.target.is_none() && !asked.wish.before_incident {
         asked.wish.target = Some(Target::Latest);
     }
@@ -133,6 +145,28 @@ pub(crate) async fn make(
     };
     let plan = compile(service, &request, &inventory).map_err(|error| refused(&error))?;
     Ok((plan, inventory))
+}
+
+/// Steps that no provider of this binary performs, for people. A run with one of them must not
+/// begin: it would end in the middle, with users shut out.
+pub(crate) fn not_performable(config: &Config, plan: &Plan) -> anyhow::Result<Vec<String>> {
+    let effects = providers(config, &plan.service)?;
+    let steps = plan.steps.iter().filter(|step| !step.kind.is_recorded_only());
+    let missing = steps.filter(|step| effects.of(step).is_none());
+    Ok(missing.map(|step| format!("{} ({})", step.id, step.effect)).collect())
+}
+
+/// Refuses a plan that this binary cannot perform to its end.
+pub(crate) fn must_be_performable(config: &Config, plan: &Plan) -> anyhow::Result<()> {
+    let missing = not_performable(config, plan)?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Refused {
+        what: format!("this version cannot perform {}; nothing was touched", missing.join("; ")),
+        hint: format!("follow it by hand: rollforward runbook {}", plan.service),
+    }
+    .into())
 }
 
 fn refused(error: &PlanError) -> anyhow::Error {

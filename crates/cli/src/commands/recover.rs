@@ -16,7 +16,7 @@ use recovery::service::{Database, Service};
 use stdx::{Clock, Id, SystemClock};
 
 use super::Context;
-use super::plan::{Wanted, make};
+use super::plan::{Wanted, make, must_be_performable};
 use crate::config::Config;
 use crate::failure::Error;
 use crate::orchestra::driver::{drive_to_end, driver, exit_code, own_program};
@@ -88,6 +88,7 @@ async fn recover(
     persons::signer(config, &requester, arguments.key_file.as_deref())?;
     salvage_first(context, arguments, config, service).await;
     let (plan, inventory) = make(config, service, &arguments.wanted, Mode::Incident).await?;
+    must_be_performable(config, &plan)?;
     if !confirmed(context, arguments, &plan, &inventory)? {
         return Ok(5);
     }

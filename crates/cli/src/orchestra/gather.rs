@@ -27,6 +27,8 @@ pub(crate) struct Asked {
     /// About when it happened, as somebody remembers.
     pub(crate) about: Option<Timestamp>,
     pub(crate) table: Option<String>,
+    /// The only backup to restore from.
+    pub(crate) backup: Option<String>,
     pub(crate) now: Timestamp,
 }
 
@@ -75,6 +77,14 @@ pub(crate) async fn inventory(
         (None, None) => None,
     };
     backups(own, place, target.as_ref(), &mut inventory).await?;
+    if let Some(wished) = &asked.backup {
+        inventory.backups.retain(|backup| backup.label == *wished);
+        if inventory.backups.is_empty() {
+            let what = format!("cluster '{}' has no backup '{wished}'", cluster.name);
+            let hint = format!("rollforward backups {}", cluster.name);
+            return Err(Error::Refused { what, hint }.into());
+        }
+    }
     Ok(inventory)
 }
 

@@ -113,6 +113,8 @@ fn only_a_proved_absence_ends_with_1() {
     Ran::of(&mut bench.get(&bench.behind_the_end())).aborted();
     away(&second);
     bench.aborts(&bench.behind_the_end(), "RF0204");
+    // Asked for when PostgreSQL promotes and knows no target any more: answered by nobody's leave.
+    assert_eq!(Ran::of(&mut bench.get("00000001.history")).status.code(), Some(1));
     back(&main);
     back(&second);
     bench.aborts("0000000100000000000000ZZ", "RF0102");

@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests are tests
 #![allow(clippy::print_stdout)] // seeds and what chance brought stand in a failed test's output
 
+mod endpoint;
 mod program;
 mod random;
 mod recovering;
 mod site;
 
+mod around;
 mod configuration;
 mod damage;
 mod downgrade;

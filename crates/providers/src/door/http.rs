@@ -48,6 +48,10 @@ impl HttpDoor {
         let unclear = |what: String| Failure::ambiguous("RF1111", format!("GET {url}: {what}"));
         let answer = self.request(context, Method::GET, url)?.send().await;
         let answer = answer.map_err(|error| unclear(error.without_url().to_string()))?;
+        // An error page says nothing about the door, whatever words stand in it.
+        if !answer.status().is_success() {
+            return Err(unclear(format!("status {}", answer.status())));
+        }
         let body = answer.text().await.map_err(|error| unclear(error.without_url().to_string()))?;
         Ok(body.contains(context.parameter("shut_word")?))
     }

@@ -1,7 +1,9 @@
 //! Channels: mail and signed webhooks.
 
 mod mail;
+mod step;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
@@ -10,6 +12,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 pub use mail::Mail;
+pub(crate) use step::TellStep;
 
 /// Longest wait for a channel.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -32,6 +35,22 @@ pub enum Channel {
     },
     /// One of a kind that this version cannot reach.
     Unknown(String),
+}
+
+/// Channels by their names.
+pub(crate) type Channels = BTreeMap<String, Channel>;
+
+/// Tells the channel of that name.
+pub(crate) async fn tell(
+    channels: &Channels,
+    name: &str,
+    what: &str,
+    text: &str,
+) -> Result<(), Failure> {
+    match channels.get(name) {
+        Some(channel) => channel.tell(what, text).await,
+        None => Err(Failure::terminal("RF1109", format!("there is no channel '{name}'"))),
+    }
 }
 
 impl std::fmt::Debug for Channel {

@@ -93,6 +93,11 @@ enum Wal {
     },
 }
 
+/// Timeline 1 has no parent and no history, whatever an archive says. PostgreSQL asks for it when
+/// it promotes, after it has removed `recovery.signal`: a repository that cannot be reached then
+/// would end the server where its next start knows no target any more.
+const FIRST_HISTORY: &str = "00000001.history";
+
 #[derive(Debug, clap::Subcommand)]
 enum Get {
     Get(Arguments),
@@ -131,6 +136,9 @@ fn asks_for_get(arguments: &[OsString]) -> bool {
 
 pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Result<u8> {
     let destination = std::path::absolute(&arguments.path)?;
+    if arguments.name == FIRST_HISTORY {
+        return finish(Verdict::Absent);
+    }
     let Some(ticket_path) = &arguments.ticket else {
         return without_ticket(context, arguments, &destination);
     };

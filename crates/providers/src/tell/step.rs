@@ -1,0 +1,43 @@
+//! The last steps of a recovery: each channel hears that users are back.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use recovery::effect::{Effect, Failure, Found, StepContext};
+use recovery::plan::Parameters;
+
+use super::Channels;
+use crate::looked::Looked;
+
+/// Tells one channel. Repeated by a driver that takes over: told twice is better than not told.
+#[derive(Debug)]
+pub(crate) struct TellStep {
+    channels: Arc<Channels>,
+    told: Looked,
+}
+
+impl TellStep {
+    pub(crate) fn new(channels: Arc<Channels>) -> Self {
+        Self { channels, told: Looked::default() }
+    }
+}
+
+#[async_trait]
+impl Effect for TellStep {
+    async fn probe(&self, context: &StepContext) -> Found {
+        self.told.probe(context)
+    }
+
+    async fn act(&self, context: &StepContext) -> Result<(), Failure> {
+        let fact = |name: &str| context.facts.get(name).map_or("not known", String::as_str);
+        let text = format!(
+            "Users are back. The database is at {}, port {}.\nReport: rollforward report {}",
+            fact("host"),
+            fact("port"),
+            context.run
+        );
+        super::tell(&self.channels, context.parameter("channel")?, "open again", &text).await?;
+        self.told.remember(context, Parameters::new());
+        Ok(())
+    }
+}
