@@ -54,7 +54,7 @@ pub(crate) fn parts(
 /// The value with other parts; a part that is `None` stays.
 ///
 /// # Errors
-/// As [`parts`].
+/// As `parts`: the text has no such form.
 pub fn replace_parts(
     value: &str,
     form: Form,
