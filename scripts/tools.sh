@@ -110,9 +110,9 @@ install_system_packages() {
   local wanted=() package
   command -v dpkg-query >/dev/null || fail "this machine has no dpkg: Debian 12 or Ubuntu is needed"
   # Interpreter, virtual environments, archives, namespaces, file systems for disk-full tests,
-  # a C compiler for the crypto and compression libraries.
+  # a C compiler for the crypto and compression libraries, a pooler that is a door.
   for package in python3 python3-venv unzip xz-utils iproute2 util-linux mount e2fsprogs \
-    build-essential pkg-config; do
+    build-essential pkg-config pgbouncer; do
     have_package "$package" || wanted+=("$package")
   done
   command -v npm >/dev/null || wanted+=(npm)

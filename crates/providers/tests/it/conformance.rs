@@ -28,13 +28,13 @@ impl Secrets for Known {
     }
 }
 
-fn providers() -> Providers {
+pub(crate) fn providers() -> Providers {
     let own = OwnProgram { program: "/does/not/exist".into(), config: "/does/not/exist".into() };
     Providers::new(own, Arc::new(Known), BTreeMap::new()).unwrap()
 }
 
 /// The step of that id in the plan of a service, as a driver would hand it to its provider.
-fn context(service: &Service, id: &str) -> StepContext {
+pub(crate) fn context(service: &Service, id: &str) -> StepContext {
     let plan = sample::plan(service, Mode::Incident, &sample::inventory()).unwrap();
     let step = plan.steps.iter().find(|step| step.id.as_str() == id);
     let step = step.unwrap_or_else(|| panic!("no step {id}")).clone();
@@ -59,7 +59,7 @@ fn script(folder: &Path, name: &str, body: &str) -> String {
     path.display().to_string()
 }
 
-async fn undoable(service: &Service, id: &str) {
+pub(crate) async fn undoable(service: &Service, id: &str) {
     let providers = providers();
     let mut context = context(service, id);
     let effect = providers.of(&context.step).unwrap_or_else(|| panic!("nothing performs {id}"));
