@@ -81,7 +81,9 @@ impl Diagnostic for HomeError {
             Self::Newer { .. } => {
                 vec!["drive it with the version that began it, or a later one".into()]
             }
-            Self::NoRun { .. } => vec!["`rollforward runs` lists them".into()],
+            Self::NoRun { .. } => {
+                vec!["`rollforward runs` and `rollforward incident list` list them".into()]
+            }
         }
     }
 }

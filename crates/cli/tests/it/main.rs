@@ -9,6 +9,7 @@ mod random;
 mod recovering;
 mod site;
 
+mod alerts;
 mod around;
 mod configuration;
 mod damage;

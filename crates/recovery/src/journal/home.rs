@@ -60,7 +60,7 @@ pub enum HomeError {
         reason: String,
     },
     /// There is no such run.
-    #[error("there is no run '{run}' in '{home}'")]
+    #[error("there is no run and no incident '{run}' in '{home}'")]
     NoRun {
         /// The run.
         run: String,
