@@ -43,6 +43,8 @@ const PLACES: &[Place] = &[
     layered(4, "recovery", &["stdx", "store", "repository"]),
     // What performs steps: never the order of steps.
     layered(5, "providers", &["stdx", "pg", "pgclient", "recovery"]),
+    // Runs in a made-up world: no program uses it.
+    layered(5, "sim", &["stdx", "store", "repository", "recovery"]),
     layered(
         6,
         "cli",
