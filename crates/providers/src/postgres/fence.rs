@@ -77,7 +77,8 @@ fn put_up(directory: &Path, hba: &Path) -> Result<(), Failure> {
     // Kept first: a fence that is cut here leaves the cluster as it was, and a copy.
     let text = std::fs::read(hba).map_err(|error| io(hba, &error))?;
     for (path, bytes) in [(&kept, text.as_slice()), (&hba.to_path_buf(), FENCE_HBA.as_bytes())] {
-        stdx::durable::write_atomic(path, bytes, 0o600).map_err(|error| io(path, &error))?;
+        stdx::durable::write_atomic(path, bytes, owner.mode() & 0o777)
+            .map_err(|error| io(path, &error))?;
         // As root the file would be root's, and the server could not read it.
         let _ = chown(path, Some(owner.uid()), Some(owner.gid()));
     }
