@@ -110,9 +110,10 @@ install_system_packages() {
   local wanted=() package
   command -v dpkg-query >/dev/null || fail "this machine has no dpkg: Debian 12 or Ubuntu is needed"
   # Interpreter, virtual environments, archives, namespaces, file systems for disk-full tests,
-  # a C compiler for the crypto and compression libraries, a pooler that is a door.
+  # a C compiler for the crypto and compression libraries, a pooler that is a door, a manager of
+  # units behind D-Bus, a server that takes mail.
   for package in python3 python3-venv unzip xz-utils iproute2 util-linux mount e2fsprogs \
-    build-essential pkg-config pgbouncer; do
+    build-essential pkg-config pgbouncer dbus python3-dbusmock python3-aiosmtpd; do
     have_package "$package" || wanted+=("$package")
   done
   command -v npm >/dev/null || wanted+=(npm)

@@ -48,12 +48,19 @@ impl Providers {
             postgres: Postgres::new(own),
             setting: FileSetting::default(),
             doors: Doors::new(Arc::clone(&secrets))?,
-            writers: Writers,
+            writers: Writers::default(),
             smoke: SmokeTest::new(Arc::clone(&secrets))?,
             secrets: crate::postgres::ResolveSecrets::new(secrets),
             teller: TellStep::new(Arc::clone(&channels)),
             channels,
         })
+    }
+
+    /// Asks for units of systemd at this address of D-Bus instead of the system's.
+    #[must_use]
+    pub fn with_bus(mut self, address: &str) -> Self {
+        self.writers = Writers::at_bus(address);
+        self
     }
 }
 

@@ -12,12 +12,13 @@ use recovery::effect::{Effects, Found, StepContext};
 use recovery::plan::{Mode, Parameters};
 use recovery::service::{Door, Service, Setting, SettingPlace, Writer};
 use recovery::testing::{conformance, sample};
+use testbed::Units;
 use zeroize::Zeroizing;
 
 use crate::door;
 
 #[derive(Debug)]
-struct Known;
+pub(crate) struct Known;
 
 impl Secrets for Known {
     fn resolve(&self, reference: &str) -> Result<Zeroizing<String>, String> {
@@ -60,7 +61,10 @@ fn script(folder: &Path, name: &str, body: &str) -> String {
 }
 
 pub(crate) async fn undoable(service: &Service, id: &str) {
-    let providers = providers();
+    undoable_by(&providers(), service, id).await;
+}
+
+async fn undoable_by(providers: &Providers, service: &Service, id: &str) {
     let mut context = context(service, id);
     let effect = providers.of(&context.step).unwrap_or_else(|| panic!("nothing performs {id}"));
     let outcome = conformance::undoable(effect, &mut context).await;
@@ -150,6 +154,35 @@ async fn a_writer_is_stopped_and_started_as_a_process() {
     run("start");
     undoable(&service, "shut.writer.app").await;
     run("stop");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unit_of_systemd_is_stopped_and_started_over_the_bus() {
+    let units = Units::start(&["shop-web.service"]);
+    let unit = "shop-web.service".to_owned();
+    let service = Service { writers: vec![Writer::Systemd { unit }], ..sample::shop() };
+    let providers = providers().with_bus(&units.address());
+    undoable_by(&providers, &service, "start.writer.shop-web-service").await;
+    assert_eq!(units.state("shop-web.service"), "inactive");
+    units.tell("StartUnit", "shop-web.service");
+    undoable_by(&providers, &service, "shut.writer.shop-web-service").await;
+    assert_eq!(units.state("shop-web.service"), "active", "it runs again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unit_that_nobody_knows_and_a_bus_that_is_away_say_nothing_about_a_writer() {
+    let units = Units::start(&["shop-web.service"]);
+    let unit = "another.service".to_owned();
+    let service = Service { writers: vec![Writer::Systemd { unit }], ..sample::shop() };
+    let context = context(&service, "shut.writer.another-service");
+    for address in [units.address(), "unix:path=/does/not/exist".into()] {
+        let providers = providers().with_bus(&address);
+        let effect = providers.of(&context.step).unwrap();
+        let found = effect.probe(&context).await;
+        assert!(matches!(&found, Found::Unknown(why) if why.contains("another")), "{found:?}");
+        let failure = effect.act(&context).await.unwrap_err();
+        assert!(failure.hint.contains("systemd1"), "{failure:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

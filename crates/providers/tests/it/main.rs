@@ -3,4 +3,5 @@
 
 mod conformance;
 mod door;
+mod mail;
 mod pooler;
