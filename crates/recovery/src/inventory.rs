@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::diagnosis::Condition;
 use crate::plan::Parameters;
+use crate::timings::Timings;
 
 /// A backup of a cluster of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +75,7 @@ pub struct WindowFact {
     pub latest: Timestamp,
 }
 
-/// How fast things went before, or usually go.
+/// How fast things usually go; what was measured corrects it ([`crate::timings`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Speeds {
     /// Restoring a data directory, bytes per second.
@@ -87,8 +88,6 @@ pub struct Speeds {
     pub backup: u64,
     /// A managed instance from a snapshot, seconds.
     pub instance_s: u64,
-    /// Whether they were measured here.
-    pub is_measured: bool,
 }
 
 impl Default for Speeds {
@@ -100,7 +99,6 @@ impl Default for Speeds {
             prove: 200 << 20,
             backup: 200 << 20,
             instance_s: 1800,
-            is_measured: false,
         }
     }
 }
@@ -128,6 +126,8 @@ pub struct Inventory {
     pub damage: Option<Damage>,
     /// How fast things go.
     pub speeds: Speeds,
+    /// What steps took before, against what these speeds say.
+    pub timings: Timings,
     /// What the database is: system identifier, directory, host; or instance and account.
     pub identity: Parameters,
     /// What would undo our steps: Patroni, an operator, GitOps.
@@ -151,6 +151,7 @@ impl Inventory {
             is_site_lost: false,
             damage: None,
             speeds: Speeds::default(),
+            timings: Timings::new(),
             identity: Parameters::new(),
             managers: Vec::new(),
             problems: Vec::new(),

@@ -32,3 +32,4 @@ pub mod report;
 pub mod runner;
 pub mod service;
 pub mod testing;
+pub mod timings;

@@ -20,7 +20,7 @@ pub use target::Target;
 pub use text::{duration_text, night_screen, plan_text, type_to_start};
 pub use wire::WireError;
 
-use crate::service::{Objectives, Persons, Policy};
+use crate::service::{Escalation, Objectives, Persons, Policy};
 
 /// Named values of a step: what a provider needs to perform it. No secrets.
 pub type Parameters = BTreeMap<String, String>;
@@ -212,6 +212,8 @@ pub struct Step {
     pub command: Option<String>,
     /// How long it will take.
     pub predicted_s: u64,
+    /// How long it would take as far as is known without a measurement.
+    pub base_s: u64,
     /// How long it may take.
     pub limits: Limits,
     /// A failure is noted, and the run goes on.
@@ -308,6 +310,8 @@ pub struct Plan {
     pub persons: Persons,
     /// Channels that are told.
     pub tell: Vec<String>,
+    /// Who is told when nobody answers.
+    pub escalate: Vec<Escalation>,
     /// Whether users are kept out until the end.
     pub has_door: bool,
     /// Remarks that the operator must see.

@@ -99,6 +99,7 @@ pub fn compile(
         Database::Rds(rds) => managed::steps(service, rds, request, &choice, inventory)?,
     };
     steps.sort_by_key(|step| step.stage);
+    steps.iter_mut().for_each(|step| build::by_experience(step, &inventory.timings));
     let candidates = candidates::of(service, &choice, inventory);
     let mut plan = Plan {
         binary: request.binary.clone(),
@@ -113,6 +114,7 @@ pub fn compile(
         policy: service.policy,
         persons: request.persons.clone(),
         tell: service.tell.clone(),
+        escalate: service.escalate.clone(),
         has_door: service.door.is_some() && request.mode == Mode::Incident,
         warnings: warnings(service, request, inventory, &steps),
         predicted_loss_s: loss(&choice, inventory),
@@ -126,11 +128,13 @@ pub fn compile(
 
 /// How long bringing the data back takes.
 fn restore_s(service: &Service, choice: &Choice, inventory: &Inventory) -> u64 {
-    match (&service.database, choice.method) {
-        (Database::Cluster(_), _) => build::restore_s(choice, inventory),
-        (Database::Rds(_), Method::Dump) => inventory.speeds.instance_s * 2,
-        (Database::Rds(_), _) => inventory.speeds.instance_s,
-    }
+    use crate::plan::StepKind as Kind;
+    let (kind, base_s) = match (&service.database, choice.method) {
+        (Database::Cluster(_), _) => (Kind::RestoreCluster, build::restore_s(choice, inventory)),
+        (Database::Rds(_), Method::Dump) => (Kind::RestoreDump, inventory.speeds.instance_s * 2),
+        (Database::Rds(_), _) => (Kind::RestoreInstance, inventory.speeds.instance_s),
+    };
+    crate::timings::predicted_s(&inventory.timings, kind.text(), base_s)
 }
 
 /// Seconds between the damage, or now, and the newest data of a choice.
@@ -230,8 +234,8 @@ fn warnings(
             crate::plan::duration_text(service.objectives.rto.as_secs())
         ));
     }
-    if !inventory.speeds.is_measured {
-        warnings.push("no drill was measured yet: times are guesses".into());
+    if inventory.timings.is_empty() {
+        warnings.push("no drill and no recovery was measured yet: times are guesses".into());
     }
     if inventory.backups.first().is_some_and(|backup| backup.is_suspect) {
         warnings.push("the newest backup was made after the damage".into());

@@ -51,6 +51,8 @@ pub struct Service {
     pub policy: Policy,
     /// Channels that are told, by name.
     pub tell: Vec<String>,
+    /// Who is told when nobody answers.
+    pub escalate: Vec<Escalation>,
     /// What a drill uses instead; `None`: there is no drill.
     pub drill: Option<Bindings>,
     /// A sibling on which the cut-over is tried first.
@@ -115,12 +117,30 @@ pub struct Policy {
     pub final_persons: u32,
     /// Loss that a fallback may add without asking.
     pub extra_loss: Duration,
+    /// How long a replaced cluster is kept before it may be removed by command.
+    pub keep_old: Duration,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { on_failure: OnFailure::StayShut, final_persons: 1, extra_loss: Duration::ZERO }
+        Self {
+            on_failure: OnFailure::StayShut,
+            final_persons: 1,
+            extra_loss: Duration::ZERO,
+            keep_old: Duration::from_secs(7 * 86_400),
+        }
     }
+}
+
+/// A channel that is told again when a run waits and nobody answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Escalation {
+    /// The channel.
+    pub channel: String,
+    /// After this long.
+    pub after: Duration,
+    /// The person it is about.
+    pub to: String,
 }
 
 /// A person who may request or approve, as plans carry it.
@@ -131,6 +151,20 @@ pub struct Person {
     /// What the person may do.
     pub roles: Vec<String>,
 }
+
+impl Person {
+    /// Whether one of these roles is the person's.
+    #[must_use]
+    pub fn is_one_of(&self, roles: &[&str]) -> bool {
+        self.roles.iter().any(|role| roles.contains(&role.as_str()))
+    }
+}
+
+/// Roles that may begin, pause, resume, change and end runs.
+pub const DRIVING_ROLES: [&str; 2] = ["recovery-operator", "admin"];
+
+/// Roles that may approve.
+pub const APPROVING_ROLES: [&str; 3] = ["approver", "recovery-operator", "admin"];
 
 /// Persons by name.
 pub type Persons = BTreeMap<String, Person>;

@@ -28,6 +28,8 @@ pub(crate) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
     let config = context.config()?;
     let service = config.service(arguments.wanted.service.as_deref())?;
     let mode = if arguments.copy { Mode::Copy } else { Mode::Drill };
+    let requester = persons::requester(arguments.person.as_deref());
+    persons::must_drive(&config, &requester)?;
     block_on(async {
         let home = open_home(&config, Some(service), true, context.printer).await?;
         let (plan, _) = make(&config, service, &arguments.wanted, mode).await?;
@@ -51,7 +53,7 @@ pub(crate) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
         let now = SystemClock::new().now();
         let entry = Entry::Created {
             plan: Box::new(plan.clone()),
-            requester: persons::requester(arguments.person.as_deref()),
+            requester,
             incident: String::new(),
             alert_at: now,
             declared_at: now,

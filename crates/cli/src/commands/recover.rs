@@ -86,6 +86,7 @@ async fn recover(
     }
     let requester = persons::requester(arguments.person.as_deref());
     persons::signer(config, &requester, arguments.key_file.as_deref())?;
+    persons::must_drive(config, &requester)?;
     salvage_first(context, arguments, config, service).await;
     let (plan, inventory) = make(config, service, &arguments.wanted, Mode::Incident).await?;
     must_be_performable(config, &plan)?;

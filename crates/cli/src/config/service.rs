@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use recovery::service::{
-    BindingPlace, Bindings, ClusterPlace, Database, Door, Expectation, Files, Form, LocalCluster,
-    Objectives, OnFailure, Policy, Rds, SchemaTool, Service, Setting, SettingPlace, Smoke,
-    TableCheck, Traffic, Validation, Writer,
+    BindingPlace, Bindings, ClusterPlace, Database, Door, Escalation, Expectation, Files, Form,
+    LocalCluster, Objectives, OnFailure, Policy, Rds, SchemaTool, Service, Setting, SettingPlace,
+    Smoke, TableCheck, Traffic, Validation, Writer,
 };
 
 use super::wire::{self, Words};
@@ -111,6 +111,7 @@ pub(super) fn service(
         }),
         checklist: table.checklist,
         policy: policy(&table.policy)?,
+        escalate: escalations(&table.tell, channels),
         tell: table.tell,
         drill,
         staging,
@@ -119,6 +120,15 @@ pub(super) fn service(
         Some(unknown) => wrong("", format!("there is no table [kubernetes.{unknown}]")),
         None => Ok(service),
     }
+}
+
+/// What the service's channels do when nobody answers.
+fn escalations(tell: &[String], channels: &BTreeMap<String, Channel>) -> Vec<Escalation> {
+    let with = tell.iter().filter_map(|name| {
+        let (after, to) = channels.get(name)?.escalate.clone()?;
+        Some(Escalation { channel: name.clone(), after, to })
+    });
+    with.collect()
 }
 
 /// The Kubernetes clusters that a service names.
@@ -341,11 +351,18 @@ fn validation(table: wire::ValidateTable) -> Result<Validation, Problem> {
             }
         },
     };
-    let tables = table
-        .tables
-        .into_iter()
-        .map(|(name, table)| (name, TableCheck { newest: table.newest, min_rows: table.min_rows }));
-    Ok(Validation { sql: table.sql, schema, tables: tables.collect() })
+    let mut tables = BTreeMap::new();
+    for (name, table) in table.tables {
+        let key = format!("validate.tables.{name}.within");
+        if table.within.is_some() && table.newest.is_none() {
+            return wrong(&key, "expected 'newest' beside it: the column with a row's time");
+        }
+        let within = table.within.map(|text| span(&key, &text)).transpose()?;
+        let check = TableCheck { newest: table.newest, within, min_rows: table.min_rows };
+        tables.insert(name, check);
+    }
+    let timeout = table.timeout.map(|text| span("validate.timeout", &text)).transpose()?;
+    Ok(Validation { sql: table.sql, timeout, schema, tables })
 }
 
 fn smokes(key: &str, tables: &[wire::SmokeTable]) -> Result<Vec<Smoke>, Problem> {
@@ -385,14 +402,16 @@ fn policy(table: &wire::PolicyTable) -> Result<Policy, Problem> {
             return wrong("policy.on_failure", why);
         }
     };
-    let extra_loss = table.extra_loss.as_deref();
+    let time = |key: &str, text: &Option<String>, default: Duration| match text {
+        Some(text) => span(key, text),
+        None => Ok(default),
+    };
+    let default = Policy::default();
     Ok(Policy {
         on_failure,
         final_persons: table.final_persons.unwrap_or(1).max(1),
-        extra_loss: extra_loss
-            .map(|text| span("policy.extra_loss", text))
-            .transpose()?
-            .unwrap_or_default(),
+        extra_loss: time("policy.extra_loss", &table.extra_loss, default.extra_loss)?,
+        keep_old: time("policy.keep_old", &table.keep_old, default.keep_old)?,
     })
 }
 

@@ -12,12 +12,13 @@ use recovery::service::Service;
 use stdx::{Id, SystemClock};
 use zeroize::Zeroizing;
 
-use super::{files, show};
+use super::{files, measured, show};
 use crate::config::{ChannelKind, Config};
 use crate::output::Printer;
 use crate::{secrets, wiring};
 
-/// Names a point at which a driver under test dies: `After act:restore.cluster.shop`.
+/// Names a point at which a driver under test dies: `After act:restore.cluster.shop`. A star at
+/// the end stands for anything, `#2` for the second such point: `Before append:*#2`.
 #[cfg(debug_assertions)]
 const FAULT_VARIABLE: &str = "ROLLFORWARD_FAULT";
 
@@ -33,14 +34,35 @@ impl Secrets for Resolver {
 
 /// Dies where the environment says, as if killed: only in builds for tests.
 #[cfg(debug_assertions)]
-struct Kill(String);
+struct Kill {
+    point: String,
+    /// Points that fit and are lived through first.
+    left: std::sync::atomic::AtomicU32,
+}
+
+#[cfg(debug_assertions)]
+impl Kill {
+    fn at(text: &str) -> Self {
+        let (point, number) = text.rsplit_once('#').unwrap_or((text, "1"));
+        let left = number.parse().unwrap_or(1_u32).saturating_sub(1);
+        Self { point: point.into(), left: left.into() }
+    }
+}
 
 #[cfg(debug_assertions)]
 impl Faults for Kill {
     fn dies_at(&self, when: When, what: &str) -> bool {
-        if format!("{when:?} {what}") == self.0 {
+        let seen = format!("{when:?} {what}");
+        let fits = match self.point.strip_suffix('*') {
+            Some(begin) => seen.starts_with(begin),
+            None => seen == self.point,
+        };
+        if fits && self.left.load(std::sync::atomic::Ordering::Relaxed) == 0 {
             // No destructor, no signal handler: nothing is left in order.
             std::process::abort();
+        }
+        if fits {
+            self.left.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
         }
         false
     }
@@ -49,7 +71,7 @@ impl Faults for Kill {
 #[cfg(debug_assertions)]
 fn faults() -> Arc<dyn Faults> {
     match std::env::var(FAULT_VARIABLE) {
-        Ok(point) => Arc::new(Kill(point)),
+        Ok(point) => Arc::new(Kill::at(&point)),
         Err(_) => Arc::new(NoFaults),
     }
 }
@@ -154,6 +176,7 @@ pub(crate) async fn drive_to_end(
     let loaded = driver.home.load(&run).await?;
     let report = Report::of(&loaded)?;
     let (path, _) = files::write_report(config, &report, &driver.home.keys)?;
+    measured::remember(config, &report, &loaded)?;
     Ok((ended, report, path))
 }
 

@@ -11,6 +11,7 @@ use recovery::plan::{Parameters, Target};
 use recovery::service::{ClusterPlace, Database, Door, Service, SettingPlace};
 use serde_json::Value;
 
+use super::measured;
 use crate::config::Config;
 use crate::failure::Error;
 use crate::secrets;
@@ -67,6 +68,22 @@ pub(crate) async fn inventory(
         providers::diagnose(directory, &cluster.connection, cluster.database.as_deref()).await;
     inventory.condition = condition(&evidence);
     inventory.identity = identity(place);
+    inventory.timings = measured::timings(config, &service.name);
+    if let Some(manager) = providers::manager(directory) {
+        match manager.is_paused {
+            true => {}
+            false if manager.says_when_paused => inventory.problems.push(format!(
+                "{} manages '{}' ({}) and would start or replace it in the middle: pause it, `{}`",
+                manager.name,
+                directory.display(),
+                manager.seen,
+                manager.pause
+            )),
+            false => {
+                inventory.managers.push(format!("{} (`{}`)", manager.name, manager.pause));
+            }
+        }
+    }
     if asked.wish.before_incident {
         inventory.damage = damage(own, service, place, asked).await?;
     }

@@ -8,6 +8,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use recovery::person::SigningKey;
+use recovery::service::DRIVING_ROLES;
 use zeroize::Zeroizing;
 
 use crate::config::Config;
@@ -93,6 +94,26 @@ pub(crate) fn open(path: &Path) -> anyhow::Result<SigningKey> {
     let seed: Zeroizing<[u8; 32]> =
         Zeroizing::new(<[u8; 32]>::try_from(&*seed).map_err(|_| wrong("it is cut short"))?);
     Ok(SigningKey::from_seed(&seed)?)
+}
+
+/// Refuses a person whose role does not drive runs.
+pub(crate) fn must_drive(config: &Config, person: &str) -> anyhow::Result<()> {
+    let Some(known) = config.persons.get(person) else { return Ok(()) };
+    match known.is_one_of(&DRIVING_ROLES) {
+        true => Ok(()),
+        false => Err(Error::Refused {
+            what: format!(
+                "expected '{person}' to be {}, seen {}",
+                DRIVING_ROLES.join(" or "),
+                match known.roles.is_empty() {
+                    true => "no role".to_owned(),
+                    false => known.roles.join(", "),
+                }
+            ),
+            hint: "somebody with that role has to do it: roles stand in [person]".into(),
+        }
+        .into()),
+    }
 }
 
 /// The key that a person signs with, when the configuration knows persons.

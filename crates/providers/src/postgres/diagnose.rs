@@ -164,6 +164,16 @@ fn log(directory: &Path) -> Evidence {
     }
 }
 
+/// Who follows the cluster: they cannot follow the restored one, and have to be rebuilt.
+async fn standbys(context: &StepContext) -> Option<String> {
+    let options = ConnectOptions::parse(context.parameter("connection").ok()?).ok()?;
+    let options = options.with_application_name("rollforward");
+    let client = Client::connect(&options).await.ok()?;
+    let sql = "SELECT string_agg(application_name || coalesce(' at ' || host(client_addr), ''), ', ' \
+               ORDER BY application_name) FROM pg_stat_replication";
+    super::value(&client, sql).await.ok()?.filter(|names| !names.is_empty())
+}
+
 /// The step: what is seen is a fact of the run; whatever the verdict, it goes on.
 #[derive(Debug, Default)]
 pub(crate) struct DiagnoseStep {
@@ -185,6 +195,8 @@ impl Effect for DiagnoseStep {
         for it in &evidence {
             outputs.insert(format!("seen {}", it.what), format!("{}: {}", it.says.text(), it.seen));
         }
+        let standbys = standbys(context).await;
+        outputs.extend(standbys.map(|names| ("standbys".to_owned(), names)));
         self.looked.remember(context, outputs);
         Ok(())
     }

@@ -64,6 +64,13 @@ fn is_fence(hba: &Path) -> bool {
     std::fs::read_to_string(hba).is_ok_and(|text| text == FENCE_HBA)
 }
 
+/// Whether a cluster is fenced, as far as its own files say.
+pub(super) fn is_fenced(directory: &Path) -> bool {
+    let noted = std::fs::read_to_string(directory.join(NOTE)).ok();
+    let hba = noted.map_or_else(|| directory.join("pg_hba.conf"), |text| text.trim().into());
+    is_fence(&hba)
+}
+
 /// Puts the fence's file in place of the cluster's own, which is kept beside it.
 fn put_up(directory: &Path, hba: &Path) -> Result<(), Failure> {
     if is_fence(hba) {

@@ -3,8 +3,10 @@
 mod commands;
 pub(crate) mod diagnose;
 mod fence;
+pub(crate) mod managers;
 mod pages;
 mod prove;
+pub(crate) mod removal;
 mod restore;
 mod secrets;
 mod sessions;

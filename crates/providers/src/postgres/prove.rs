@@ -191,8 +191,38 @@ async fn newest(
         )
         .hint("the target lies behind the damage: take an earlier one"));
     }
+    close_to_the_target(context, table, column, at)?;
     outputs.insert(format!("newest {table}.{column}"), seen);
     Ok(())
+}
+
+/// Where the service says how old the newest row may be, the target is what it is compared with.
+fn close_to_the_target(
+    context: &StepContext,
+    table: &str,
+    column: &str,
+    newest: Timestamp,
+) -> Result<(), Failure> {
+    let within = context.parameters.get(&format!("within_s.{table}"));
+    let Some(within) = within.and_then(|text| text.parse::<i64>().ok()) else { return Ok(()) };
+    let time = |name: &str| context.parameters.get(name)?.parse::<Timestamp>().ok();
+    let named = context.parameters.get("target_kind").is_some_and(|kind| kind == "time");
+    let target = if named { time("target_value") } else { time("last_good") };
+    // Without a target in time, the newest commit that was replayed is one.
+    let replayed = || context.facts.get("newest_commit")?.parse::<Timestamp>().ok();
+    let Some(target) = target.or_else(replayed) else { return Ok(()) };
+    let behind = target.duration_since(newest).as_secs();
+    if behind <= within {
+        return Ok(());
+    }
+    Err(Failure::terminal(
+        "RF1105",
+        format!(
+            "newest {table}.{column} is {newest}, expected one at most {within} s before the \
+             target at {target}; it is {behind} s before it"
+        ),
+    )
+    .hint("rows are missing: take a later target, or look whether the table is written that often"))
 }
 
 async fn schema(

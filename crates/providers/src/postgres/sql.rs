@@ -268,9 +268,11 @@ impl Effect for RunSql {
                 ),
             )
         };
+        let timeout = context.parameters.get("timeout_ms").and_then(|ms| ms.parse().ok());
+        let timeout = timeout.map_or(STATEMENT_DEADLINE, Duration::from_millis);
         let begin = format!(
-            "SET statement_timeout = '{}s'; BEGIN TRANSACTION READ ONLY",
-            STATEMENT_DEADLINE.as_secs()
+            "SET statement_timeout = '{}ms'; BEGIN TRANSACTION READ ONLY",
+            timeout.as_millis()
         );
         client
             .query_text(&begin, STATEMENT_DEADLINE)
@@ -279,7 +281,7 @@ impl Effect for RunSql {
         for statement in &statements {
             // A little later than the server's own limit, so that its words are heard.
             let rows = client
-                .query_text(&statement.sql, STATEMENT_DEADLINE + Duration::from_secs(5))
+                .query_text(&statement.sql, timeout + Duration::from_secs(5))
                 .await
                 .map_err(|error| failed(statement, error.to_string()))?;
             let first = rows.first().and_then(|row| row.first()).and_then(Option::as_deref);

@@ -244,6 +244,29 @@ impl Home {
         Ok(loaded)
     }
 
+    /// The contents of a run's records as JSON, whatever version wrote them: for showing only. The
+    /// chain is not checked.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub async fn contents(&self, run: &str) -> Result<Vec<serde_json::Value>, HomeError> {
+        let mut contents = Vec::new();
+        for sequence in 0.. {
+            let bad = |reason: String| HomeError::Damaged { run: run.into(), sequence, reason };
+            let Some(key) = objects::record(run, sequence) else { break };
+            let stored = match self.store.get(&key).await {
+                Ok(stored) => stored,
+                Err(store::Error::NotFound { .. }) => break,
+                Err(error) => return Err(self.unreachable(run, error)),
+            };
+            let content = objects::open(&self.keys, &stored);
+            let content = content.map_err(|error| bad(format!("{error:?}")))?;
+            contents
+                .push(serde_json::from_slice(&content).map_err(|error| bad(error.to_string()))?);
+        }
+        Ok(contents)
+    }
+
     /// Reads what was appended since; whether there was anything.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use super::{
     Alternative, Candidate, Class, Limits, Mode, Parameters, Plan, Stage, Step, StepId, StepKind,
     Target, UndoWhen,
 };
-use crate::service::{Objectives, OnFailure, Person, Policy};
+use crate::service::{Escalation, Objectives, OnFailure, Person, Policy};
 
 /// The version of this form.
 const FORMAT: u64 = 1;
@@ -61,11 +61,15 @@ impl Plan {
                 "on_failure": self.policy.on_failure.text(),
                 "final_persons": self.policy.final_persons,
                 "extra_loss_s": self.policy.extra_loss.as_secs(),
+                "keep_old_s": self.policy.keep_old.as_secs(),
             },
             "persons": self.persons.iter().map(|(name, person)| {
                 (name.clone(), json!({ "key": person.key, "roles": person.roles }))
             }).collect::<Map<_, _>>(),
             "tell": self.tell,
+            "escalate": self.escalate.iter().map(|it| json!({
+                "channel": it.channel, "after_s": it.after.as_secs(), "to": it.to,
+            })).collect::<Vec<_>>(),
             "has_door": self.has_door,
             "warnings": self.warnings,
             "predicted_loss_s": self.predicted_loss_s,
@@ -106,6 +110,13 @@ impl Plan {
                 Ok(Person { key: person.text("key")?, roles: person.texts("roles")? })
             })?,
             tell: reader.texts("tell")?,
+            escalate: reader.list("escalate", |it| {
+                Ok(Escalation {
+                    channel: it.text("channel")?,
+                    after: Duration::from_secs(it.number("after_s")?),
+                    to: it.text("to")?,
+                })
+            })?,
             has_door: reader.flag("has_door")?,
             warnings: reader.texts("warnings")?,
             predicted_loss_s: reader.optional_number("predicted_loss_s")?,
@@ -127,6 +138,7 @@ fn step_value(step: &Step) -> Value {
         "undo_when": step.undo_when.text(),
         "command": step.command,
         "predicted_s": step.predicted_s,
+        "base_s": step.base_s,
         "attempt_s": step.limits.attempt_s,
         "step_s": step.limits.step_s,
         "quiet_s": step.limits.quiet_s,
@@ -151,6 +163,7 @@ fn read_step(reader: &Reader<'_>) -> Result<Step, WireError> {
         undo_when: reader.parsed("undo_when", "when it is undone", UndoWhen::parse)?,
         command: reader.optional_text("command")?,
         predicted_s: reader.number("predicted_s")?,
+        base_s: reader.number("base_s")?,
         limits: Limits {
             attempt_s: reader.number("attempt_s")?,
             step_s: reader.number("step_s")?,
@@ -213,6 +226,7 @@ fn read_policy(reader: &Reader<'_>) -> Result<Policy, WireError> {
         final_persons: u32::try_from(reader.number("final_persons")?)
             .map_err(|_| reader.wrong("final_persons", "a small number"))?,
         extra_loss: Duration::from_secs(reader.number("extra_loss_s")?),
+        keep_old: Duration::from_secs(reader.number("keep_old_s")?),
     })
 }
 

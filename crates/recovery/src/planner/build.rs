@@ -3,6 +3,7 @@
 use crate::inventory::{BackupFact, Inventory};
 use crate::method::Choice;
 use crate::plan::{Class, Limits, Parameters, Stage, Step, StepId, StepKind, Target, UndoWhen};
+use crate::timings::{self, Timings};
 
 /// Every step is given at least this, in seconds, however little it should take.
 const ATTEMPT_S_MIN: u64 = 60;
@@ -35,6 +36,7 @@ pub(super) fn step(stage: Stage, verb: &str, object: &str, kind: StepKind) -> Dr
         undo_when: UndoWhen::Never,
         command: None,
         predicted_s: 2,
+        base_s: 2,
         limits: Limits { attempt_s: ATTEMPT_S_MIN, step_s: 0, quiet_s: QUIET_S },
         is_optional: false,
     })
@@ -99,8 +101,18 @@ impl Draft {
         let attempt = (self.0.predicted_s * ATTEMPT_FACTOR).max(ATTEMPT_S_MIN);
         self.0.limits.attempt_s = attempt;
         self.0.limits.step_s = attempt * STEP_ATTEMPTS;
+        self.0.base_s = self.0.predicted_s;
         self.0
     }
+}
+
+/// Predicts a step by what such steps took before. Its limits grow with it, and never shrink: one
+/// quick drill must not end a slow night.
+pub(super) fn by_experience(step: &mut Step, timings: &Timings) {
+    step.predicted_s = timings::predicted_s(timings, step.kind.text(), step.base_s);
+    let attempt = (step.predicted_s * ATTEMPT_FACTOR).max(step.limits.attempt_s);
+    step.limits.attempt_s = attempt;
+    step.limits.step_s = attempt * STEP_ATTEMPTS;
 }
 
 /// Words for a shell, quoted where they have to be.

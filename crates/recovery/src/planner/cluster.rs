@@ -230,6 +230,7 @@ impl Site<'_> {
             .effect(format!("page checksums, amcheck, foreign keys{}", tables_text(validation)))
             .with_all(self.cluster())
             .with_all(validation_parameters(validation))
+            .with_all(self.target_parameters())
             .with_all(self.damage())
             .predicted(size.div_ceil(self.inventory.speeds.prove.max(1)) + 5)
             .done();
@@ -237,7 +238,7 @@ impl Site<'_> {
             step(Stage::Prove, "sql", "", StepKind::RunSql)
                 .effect(format!("'{path}' says OK, read-only, with a limit for each statement"))
                 .with_all(self.cluster())
-                .with("path", path.clone())
+                .with_all(sql_parameters(path, validation))
                 .predicted(10)
                 .done()
         });
@@ -390,6 +391,10 @@ fn tables_text(validation: &Validation) -> String {
         }
         if let Some(column) = &check.newest {
             text.push_str(&format!(", newest {table}.{column} is before the damage"));
+            if let Some(within) = check.within {
+                let within = crate::plan::duration_text(within.as_secs());
+                text.push_str(&format!(" and at most {within} before the target"));
+            }
         }
     }
     text
@@ -408,7 +413,18 @@ pub(super) fn validation_parameters(validation: &Validation) -> Parameters {
         if let Some(column) = &check.newest {
             parameters.insert(format!("newest.{table}"), column.clone());
         }
+        if let Some(within) = check.within {
+            parameters.insert(format!("within_s.{table}"), within.as_secs().to_string());
+        }
     }
+    parameters
+}
+
+/// What a provider needs to run a file of SQL.
+pub(super) fn sql_parameters(path: &str, validation: &Validation) -> Parameters {
+    let mut parameters = Parameters::from([("path".into(), path.to_owned())]);
+    parameters
+        .extend(validation.timeout.map(|it| ("timeout_ms".into(), it.as_millis().to_string())));
     parameters
 }
 

@@ -1,7 +1,7 @@
 //! The steps for an instance of Amazon RDS.
 
 use super::build::step;
-use super::cluster::{secret_references, validation_parameters};
+use super::cluster::{secret_references, sql_parameters, validation_parameters};
 use super::{PlanError, Request, around};
 use crate::inventory::Inventory;
 use crate::method::Choice;
@@ -160,7 +160,7 @@ impl Site<'_> {
             step(Stage::Prove, "sql", "", StepKind::RunSql)
                 .effect(format!("'{path}' says OK, read-only, with a limit for each statement"))
                 .with_all(self.instance())
-                .with("path", path.clone())
+                .with_all(sql_parameters(path, validation))
                 .predicted(10)
                 .done()
         });

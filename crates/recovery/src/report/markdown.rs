@@ -56,6 +56,7 @@ pub fn markdown(report: &Report) -> String {
     line("plan", state.digest.to_string());
     line("journal", format!("head {}", report.head));
     steps(report, &mut text);
+    left_to_do(report, &mut text);
     remarks(report, &mut text);
     text
 }
@@ -76,6 +77,33 @@ fn steps(report: &Report, text: &mut String) {
             step.predicted_s
         );
     }
+}
+
+/// What stays to be done by people when users are back.
+fn left_to_do(report: &Report, text: &mut String) {
+    let is_back = matches!(report.ended, Some((_, ServiceState::New, _)));
+    if !is_back {
+        return;
+    }
+    let fact = |name: &str| report.state.facts.get(name);
+    text.push_str("\n## Left to do\n\n");
+    if let Some(standbys) = fact("standbys") {
+        let _ =
+            writeln!(text, "- rebuild the standbys, which followed the old cluster: {standbys}");
+    }
+    if let Some(old) = fact("old_directory") {
+        let _ = writeln!(
+            text,
+            "- '{old}' is kept for {}; then: `rollforward run remove-old {}`",
+            duration_text(report.state.plan.policy.keep_old.as_secs()),
+            report.run
+        );
+    }
+    let _ = writeln!(
+        text,
+        "- close the incident: `rollforward incident close {}`",
+        report.state.incident
+    );
 }
 
 fn remarks(report: &Report, text: &mut String) {

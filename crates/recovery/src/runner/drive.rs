@@ -40,9 +40,17 @@ pub async fn drive(driver: &Driver, loaded: &Loaded) -> Result<(Ended, State), R
     Ok((ended, run.state))
 }
 
+/// What is waited for, and who was told of it.
+struct Waits {
+    what: Awaited,
+    since: Duration,
+    /// Channels that heard that nobody answered.
+    escalated: Vec<String>,
+}
+
 impl Drive<'_> {
     async fn go(&mut self) -> Result<Ended, RunError> {
-        let mut shown: Option<Awaited> = None;
+        let mut waits: Option<Waits> = None;
         loop {
             self.read_inbox().await?;
             self.heed_pause().await?;
@@ -53,9 +61,14 @@ impl Drive<'_> {
                 Next::CountWrites => self.count_writes().await?,
                 Next::Append(entry) => self.record(entry).await?,
                 Next::Await(awaited) => {
-                    if shown.as_ref() != Some(&awaited) {
+                    if waits.as_ref().is_none_or(|waits| waits.what != awaited) {
                         self.tell(&Event::Waiting(&awaited));
-                        shown = Some(awaited.clone());
+                        self.page(&awaited).await?;
+                        let since = self.driver.clock.monotonic();
+                        waits = Some(Waits { what: awaited.clone(), since, escalated: Vec::new() });
+                    }
+                    if let Some(waits) = &mut waits {
+                        self.escalate(waits).await?;
                     }
                     if self.driver.ends_when_waiting {
                         return Ok(Ended::Waiting(awaited));
@@ -72,7 +85,7 @@ impl Drive<'_> {
                     return Ok(Ended::Closed { verdict, service });
                 }
             }
-            shown = None;
+            waits = None;
         }
     }
 
@@ -136,6 +149,42 @@ impl Drive<'_> {
                 return Ok(());
             }
             tokio::time::sleep(WAIT_PERIOD).await;
+        }
+        Ok(())
+    }
+
+    /// Tells every channel that somebody has to approve. What halts a run was told before.
+    async fn page(&mut self, awaited: &Awaited) -> Result<(), RunError> {
+        let Awaited::Approval { gate, missing, text } = awaited else { return Ok(()) };
+        let run = &self.state.run;
+        let text = format!(
+            "{gate} waits for {missing} more approval(s): {text}\nrollforward run approve {run} --gate {gate}"
+        );
+        self.tell_channels("waits for approval", &text).await
+    }
+
+    /// Tells those who come next that nobody has answered.
+    async fn escalate(&mut self, waits: &mut Waits) -> Result<(), RunError> {
+        let text = match &waits.what {
+            // Who paused it knows.
+            Awaited::Resume { .. } => return Ok(()),
+            Awaited::Approval { gate, text, .. } => format!("{gate} waits for approval: {text}"),
+            Awaited::Decision { reason } => format!("halted: {reason}"),
+        };
+        let waited = self.driver.clock.monotonic().saturating_sub(waits.since);
+        for escalation in self.state.plan.escalate.clone() {
+            let channel = &escalation.channel;
+            if waited < escalation.after || waits.escalated.contains(channel) {
+                continue;
+            }
+            let text = format!(
+                "nobody has answered for {}: {} is asked now; {text}\nrollforward run show {}",
+                crate::plan::duration_text(waited.as_secs()),
+                escalation.to,
+                self.state.run
+            );
+            self.tell_channel(channel, "nobody answered", &text).await?;
+            waits.escalated.push(channel.clone());
         }
         Ok(())
     }

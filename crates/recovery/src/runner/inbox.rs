@@ -6,6 +6,7 @@ use super::{Drive, Event, RunError};
 use crate::journal::{Entry, Message, MessageKind, read_inbox};
 use crate::machine::{Phase, Status};
 use crate::plan::{StepId, StepKind};
+use crate::service::{APPROVING_ROLES, DRIVING_ROLES};
 
 impl Drive<'_> {
     /// Deals with every message that came since.
@@ -67,6 +68,15 @@ impl Drive<'_> {
         if self.state.is_closed() {
             return Some("the run is over".into());
         }
+        let person = self.state.plan.persons.get(&message.person);
+        let is_approval = matches!(message.kind, MessageKind::Approve { .. });
+        if !is_approval && person.is_some_and(|person| !person.is_one_of(&DRIVING_ROLES)) {
+            return Some(format!(
+                "'{}' has no role that drives runs: {}",
+                message.person,
+                DRIVING_ROLES.join(" or ")
+            ));
+        }
         match &message.kind {
             MessageKind::Approve { is_break_glass, gate, .. } => {
                 self.refuse_approval(message, gate, *is_break_glass)
@@ -116,12 +126,7 @@ impl Drive<'_> {
             return Some("breaking the glass is for the requester".into());
         }
         let person = self.state.plan.persons.get(&message.person);
-        let may_approve = person.is_none_or(|person| {
-            person
-                .roles
-                .iter()
-                .any(|role| ["approver", "recovery-operator", "admin"].contains(&role.as_str()))
-        });
+        let may_approve = person.is_none_or(|person| person.is_one_of(&APPROVING_ROLES));
         (!may_approve).then(|| format!("'{}' has no role that approves", message.person))
     }
 }

@@ -87,6 +87,8 @@ pub struct TableCheck {
     /// The column with the time of a row: its newest value must be before the damage and close to
     /// the target.
     pub newest: Option<String>,
+    /// How far before the target the newest value may lie.
+    pub within: Option<Duration>,
     /// Rows there must be at least.
     pub min_rows: Option<u64>,
 }
@@ -96,6 +98,8 @@ pub struct TableCheck {
 pub struct Validation {
     /// A file of SQL that yields OK or FAILED.
     pub sql: Option<String>,
+    /// How long one of its statements may take; `None`: a minute.
+    pub timeout: Option<Duration>,
     /// The tool whose schema version is read.
     pub schema: Option<SchemaTool>,
     /// By table.

@@ -78,6 +78,7 @@ fn empty(name: &str, database: Database, rpo: u64, rto: u64) -> Service {
         checklist: Vec::new(),
         policy: Policy::default(),
         tell: vec!["pager".into()],
+        escalate: Vec::new(),
         drill: None,
         staging: None,
     }
@@ -86,7 +87,8 @@ fn empty(name: &str, database: Database, rpo: u64, rto: u64) -> Service {
 /// T: Odoo on Kubernetes with RDS and a secret of AWS.
 #[must_use]
 pub fn tms() -> Service {
-    let table = TableCheck { newest: Some("write_date".into()), min_rows: Some(1000) };
+    let table =
+        TableCheck { newest: Some("write_date".into()), within: None, min_rows: Some(1000) };
     let login = Some("aws-secret:tms/smoke");
     Service {
         setting: Some(secret("tms/db")),
@@ -101,6 +103,7 @@ pub fn tms() -> Service {
             keys_sql: "select store_fname from ir_attachment where store_fname is not null".into(),
         }],
         validation: Validation {
+            timeout: None,
             sql: Some("tms-validate.sql".into()),
             schema: Some(SchemaTool::Odoo),
             tables: BTreeMap::from([("account_move".into(), table)]),
@@ -113,6 +116,7 @@ pub fn tms() -> Service {
             on_failure: OnFailure::StayShut,
             final_persons: 2,
             extra_loss: Duration::from_secs(15 * MINUTE),
+            ..Policy::default()
         },
         ..empty("tms", rds("tms-prod", Some("aws-secret:tms/master")), 15 * MINUTE, 240 * MINUTE)
     }

@@ -82,6 +82,7 @@ pub fn shop() -> Service {
         checklist: Vec::new(),
         policy: Policy::default(),
         tell: vec!["pager".into()],
+        escalate: Vec::new(),
         drill: Some(Bindings {
             database: BindingPlace::Directory("/srv/drill".into()),
             setting: Some(file("/srv/drill/shop.env")),

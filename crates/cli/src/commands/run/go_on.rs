@@ -36,6 +36,7 @@ pub(super) fn resume(context: &Context<'_>, arguments: &Arguments) -> anyhow::Re
         let loaded = home.load(&arguments.run).await?;
         let state = State::replay(&loaded.records)?;
         let person = persons::requester(arguments.speaker.person.as_deref());
+        persons::must_drive(&config, &person)?;
         if state.paused_by.is_some() {
             let key = persons::signer(&config, &person, arguments.speaker.key_file.as_deref())?;
             let message = Message {
@@ -77,6 +78,7 @@ pub(super) fn takeover(context: &Context<'_>, arguments: &Arguments) -> anyhow::
         let home = open_home(&config, None, true, context.printer).await?;
         let person = persons::requester(arguments.speaker.person.as_deref());
         persons::signer(&config, &person, arguments.speaker.key_file.as_deref())?;
+        persons::must_drive(&config, &person)?;
         let before = match files::driver_is_gone(&config, &arguments.run) {
             true => Before::Dead,
             false => {

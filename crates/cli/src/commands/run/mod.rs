@@ -1,6 +1,7 @@
 //! `rollforward run …`: look at one run, say something to it, go on with it.
 
 mod go_on;
+mod remove_old;
 mod say;
 mod show;
 
@@ -29,6 +30,8 @@ pub(crate) enum Command {
     Abort(say::AbortArguments),
     /// Become the driver of a run whose driver may be gone
     Takeover(go_on::Arguments),
+    /// Remove the cluster that a run has replaced, for good
+    RemoveOld(remove_old::Arguments),
 }
 
 /// Who speaks.
@@ -53,5 +56,6 @@ pub(crate) fn run(context: &Context<'_>, command: &Command) -> anyhow::Result<u8
         Command::Skip(arguments) => say::skip(context, arguments),
         Command::Abort(arguments) => say::abort(context, arguments),
         Command::Takeover(arguments) => go_on::takeover(context, arguments),
+        Command::RemoveOld(arguments) => remove_old::run(context, arguments),
     }
 }

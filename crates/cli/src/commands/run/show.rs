@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use recovery::journal::{Home, HomeError};
 use recovery::machine::{Next, State, Status};
 use recovery::plan::duration_text;
 use recovery::report::Report;
+use serde_json::Value;
 
 use super::super::Context;
 use crate::orchestra::show::{entry_line, waiting};
@@ -38,7 +40,12 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
     let config = context.config()?;
     block_on(async {
         let home = open_home(&config, None, false, context.printer).await?;
-        let loaded = home.load(&arguments.run).await?;
+        let loaded = match home.load(&arguments.run).await {
+            Err(HomeError::Newer { reason, .. }) => {
+                return show_newer(context, &home, &arguments.run, &reason).await;
+            }
+            loaded => loaded?,
+        };
         let report = Report::of(&loaded)?;
         let state = &report.state;
         let mut text = format!(
@@ -77,6 +84,38 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
         });
         Ok(0)
     })
+}
+
+/// A run that a newer version drives is shown as it is written, and not touched.
+async fn show_newer(
+    context: &Context<'_>,
+    home: &Home,
+    run: &str,
+    reason: &str,
+) -> anyhow::Result<u8> {
+    let contents = home.contents(run).await?;
+    let word = |value: &Value, pointer: &str| {
+        value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    let mut text = format!("{run}: {reason}; it is shown as it is written, and cannot be driven\n");
+    let first = contents.first().unwrap_or(&Value::Null);
+    let steps = first.pointer("/body/plan/steps").and_then(Value::as_array);
+    for (at, step) in steps.into_iter().flatten().enumerate() {
+        let line = format!("{:>3}. {:<32} {}\n", at + 1, word(step, "/id"), word(step, "/effect"));
+        text.push_str(&line);
+    }
+    for record in &contents {
+        let line =
+            [word(record, "/wall"), word(record, "/type"), word(record, "/body/step")].join(" ");
+        text.push_str(&format!("{}\n", line.trim_end()));
+    }
+    let newest = contents.last().map(|record| word(record, "/binary")).unwrap_or_default();
+    let document = serde_json::json!({ "run": run, "newer": reason, "records": contents });
+    context.printer.result(&document, text.trim_end());
+    context
+        .printer
+        .next(&format!("use version {newest} to drive it; its runbook can be followed by hand"));
+    Ok(0)
 }
 
 pub(super) fn watch(context: &Context<'_>, arguments: &Arguments) -> anyhow::Result<u8> {

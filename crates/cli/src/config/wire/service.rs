@@ -173,6 +173,7 @@ pub(in crate::config) struct FilesTable {
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct ValidateTable {
     pub(in crate::config) sql: Option<String>,
+    pub(in crate::config) timeout: Option<String>,
     pub(in crate::config) schema: Option<String>,
     #[serde(default)]
     pub(in crate::config) tables: BTreeMap<String, TableTable>,
@@ -183,6 +184,7 @@ pub(in crate::config) struct ValidateTable {
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct TableTable {
     pub(in crate::config) newest: Option<String>,
+    pub(in crate::config) within: Option<String>,
     pub(in crate::config) min_rows: Option<u64>,
 }
 
@@ -226,6 +228,7 @@ pub(in crate::config) struct PolicyTable {
     #[serde(rename = "final")]
     pub(in crate::config) final_persons: Option<u32>,
     pub(in crate::config) extra_loss: Option<String>,
+    pub(in crate::config) keep_old: Option<String>,
 }
 
 /// Other places for the same service.
