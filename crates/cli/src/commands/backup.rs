@@ -62,7 +62,13 @@ pub(crate) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
         let progress = Progress::new("backup", context.printer);
         let report = backup::full(&repository, &options, &progress, &SystemClock::new()).await;
         progress.finish();
-        Ok(print(context, &cluster.name, &report?))
+        let report = report?;
+        // A bare machine gets the services with it, too.
+        if let Err(error) = super::init::cluster::keep_config(&repository, &config).await {
+            let what = "the repository does not have this configuration";
+            context.printer.note(&format!("warning: {what}: {error:#}"));
+        }
+        Ok(print(context, &cluster.name, &report))
     })
 }
 

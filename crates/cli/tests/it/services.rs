@@ -5,18 +5,18 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use testbed::postgres::Install;
-use testbed::{as_postgres, poll};
+use testbed::{MailServer, as_postgres, poll};
 
 use crate::program::{Ran, text};
 use crate::shop::{Before, PASSWORD, Shop, TOKEN};
 use crate::site::{DEADLINE, files};
 
-fn verdict(report: &Value) -> (String, String) {
+pub(crate) fn verdict(report: &Value) -> (String, String) {
     (text(report, "verdict"), text(report, "serves"))
 }
 
 /// The restored database has what was there just before the damage, and the shop is open on it.
-fn assert_restored(shop: &Shop, report: &Value, before: &Before) {
+pub(crate) fn assert_restored(shop: &Shop, report: &Value, before: &Before) {
     assert_eq!(verdict(report), ("restored".into(), "new".into()), "{report}");
     assert_eq!(shop.restored_orders(report, &before.at), before.orders);
     assert!(!shop.is_shut());
@@ -92,10 +92,20 @@ fn a_driver_that_dies_at_every_step_is_followed_by_one_that_goes_on() {
         .filter(|id| id != "open.point")
         .collect();
     assert!(steps.len() > 15, "{steps:?}");
-    let mut points: Vec<String> = vec!["Before append:intent".into(), "After append:intent".into()];
+    // A point for every kind of record that this run has, and for every step.
+    let mut points: Vec<String> = Vec::new();
+    for kind in ["intent", "done", "driver-changed"] {
+        points.extend([format!("Before append:{kind}"), format!("After append:{kind}")]);
+    }
     for step in &steps {
+        if step == "shut.door" {
+            points.extend(["Before append:original".into(), "After append:original".into()]);
+        }
         points.push(format!("Before act:{step}"));
         points.push(format!("After act:{step}"));
+        if step.starts_with("secure.fence") {
+            points.extend(["Before append:mark".into(), "After append:mark".into()]);
+        }
     }
     points.extend(["Before append:closed".into(), "After append:closed".into()]);
     let mut command = shop.site.command("recover shop --before-incident --as oncall --confirm-any");
@@ -140,7 +150,8 @@ fn a_driver_killed_in_the_middle_of_the_restore_finds_it_under_way() {
 
 #[test]
 fn a_writer_that_ignores_maintenance_is_ended_by_the_fence() {
-    let shop = Shop::open(18);
+    // An objective that nobody can meet, too: the report says so, and asks why.
+    let shop = Shop::with(18, |text| text.replace("rto = \"4h\"", "rto = \"1s\""));
     let before = shop.destroy();
     // It writes as fast as it can, knows no door and is no declared application.
     let mut command = Command::new(Install::psql());
@@ -159,6 +170,66 @@ fn a_writer_that_ignores_maintenance_is_ended_by_the_fence() {
     assert_restored(&shop, &report, &before);
     // What it wrote counts as lost work, and is not in the restored database.
     assert!(report["work_lost_ms"].as_i64().unwrap() > report["rpo_reached_ms"].as_i64().unwrap());
+    let run = text(&report, "run");
+    let written = |name: &str| {
+        fs::read_to_string(shop.path("state").join("runs").join(&run).join(name)).unwrap()
+    };
+    assert!(text(&report, "missed.0").starts_with("RTO: "), "{report}");
+    let markdown = written("report.md");
+    assert!(markdown.contains("## Post-mortem\n\n- missed RTO: "), "{markdown}");
+    assert!(written("report.html").contains("Post-mortem"), "the page has it, too");
+    assert!(markdown.contains("rollforward run remove-old"), "what is left to do: {markdown}");
+    the_old_cluster_is_removed_by_command(&shop, &report);
+}
+
+fn the_old_cluster_is_removed_by_command(shop: &Shop, report: &Value) {
+    let (site, run) = (&shop.site, text(report, "run"));
+    let old = site.cluster.data_dir().to_owned();
+    let remove = |options: &str| site.run(&format!("run remove-old {run} --as oncall {options}"));
+    let confirm = "shop remove ".to_owned() + &text(report, "facts.safety_copy_system_id");
+    let with = |text: &str, options: &str| {
+        let mut command = site.command(&format!("run remove-old {run} --as oncall {options}"));
+        Ran::of(command.args(["--confirm", text]))
+    };
+    assert!(with(&confirm, "").failed("RF0912", 4).contains("keeps the replaced cluster for"));
+    assert!(with("shop remove 1", "--early").failed("RF0912", 4).contains("nothing was removed"));
+    // Somebody has taken it back: then it is theirs.
+    let (hba, fence) = (old.join("pg_hba.conf"), fs::read_to_string(old.join("pg_hba.conf")));
+    fs::write(&hba, "local all all trust\n").unwrap();
+    assert!(with(&confirm, "--early").failed("RF0912", 4).contains("taken it back"));
+    fs::write(&hba, fence.unwrap()).unwrap();
+    assert!(old.exists());
+    assert_eq!(with(&confirm, "--early").done()["removed"], true);
+    assert!(!old.exists());
+    assert_eq!(remove("--early").done()["removed"], false, "it is gone already");
+    assert!(shop.is_healthy());
+    site.run("backup shop").done();
+    let shown = site.run(&format!("incident show {}", text(report, "incident"))).done();
+    assert!(shown.to_string().contains("removed-old"), "{shown}");
+}
+
+#[test]
+fn without_a_door_what_users_wrote_is_counted_and_not_rolled_back_by_itself() {
+    let shop = Shop::with(16, |text| {
+        let lines = text.lines().filter(|line| !line.starts_with("door = "));
+        lines
+            .map(|line| format!("{}\n", line.replace("min_items = 5", "min_items = 5000")))
+            .collect()
+    });
+    let (before, setting) = (shop.destroy(), shop.setting());
+    let plan = shop.site.run("plan shop --latest").done();
+    assert!(plan["plan"]["warnings"].to_string().contains("there is no door"), "{plan}");
+    let report = shop.recover("--confirm-any").ended(7);
+    assert_eq!(text(&report, "verdict"), "halted");
+    let remarks = report["remarks"].to_string();
+    assert!(remarks.contains("users have written into the new database"), "{remarks}");
+    assert!(shop.restored_orders(&report, &before.at) >= before.orders);
+    assert_ne!(shop.setting(), setting, "it stays as it is until somebody decides");
+    let run = text(&report, "run");
+    shop.site.run(&format!("run abort {run} --reason decided --as oncall")).done();
+    let report = shop.site.run(&format!("run resume {run} --as oncall --no-wait")).ended(6);
+    assert_eq!(verdict(&report), ("rolled_back".into(), "shut".into()));
+    assert_eq!(shop.setting(), setting);
 }
 
 #[test]
@@ -198,12 +269,24 @@ fn a_policy_may_let_the_old_database_serve_again() {
 
 #[test]
 fn a_gate_waits_and_another_target_goes_on_from_what_is_shut() {
-    let shop = Shop::with(16, |text| text + "checklist = [\"the invoices are there\"]\n");
+    let mails = MailServer::start();
+    let shop = Shop::with(16, |text| {
+        format!(
+            "{text}checklist = [\"the invoices are there\"]\ntell = [\"oncall\"]\n\n[notify]\n\
+             oncall = {{ email = {{ server = \"{}\", from = \"rf@shop.example\", \
+             to = [\"oncall@shop.example\"], plain = true }} }}\n",
+            mails.address()
+        )
+    });
     let before = shop.destroy();
     // The first target is wrong: everything up to now.
     let ran = shop.site.run("recover shop --latest --as oncall --no-wait --confirm-any");
     let first = ran.ended(5);
     assert!(shop.is_shut(), "{first}");
+    let asked = mails.messages().join("\n");
+    for words in ["Subject: [shop] waits for approval", "the invoices are there", "run approve"] {
+        assert!(asked.contains(words), "{asked}");
+    }
     let found = shop.site.run("locate shop").done();
     let target = text(&found, "suspects.0.recover_before");
     let words = format!("recover shop --again --before {target} --as oncall --no-wait");
@@ -229,7 +312,8 @@ fn final_steps_need_a_second_person_whose_signature_fits() {
     let before = shop.destroy();
     let site = &shop.site;
     let mut lines = String::from("\n[person]\n");
-    for (name, role) in [("oncall", "recovery-operator"), ("secondary", "approver")] {
+    let persons = [("oncall", "recovery-operator"), ("secondary", "approver"), ("guest", "viewer")];
+    for (name, role) in persons {
         let mut add = site.command(&format!("person add {name} --role {role}"));
         let added =
             Ran::of(add.env("ROLLFORWARD_PERSON_PASSPHRASE", format!("of {name}, long"))).done();
@@ -247,8 +331,32 @@ fn final_steps_need_a_second_person_whose_signature_fits() {
     let mut wrong = site.command(&format!("{recover} --as oncall"));
     let wrong = Ran::of(wrong.env("ROLLFORWARD_PERSON_PASSPHRASE", "another one, long"));
     assert!(wrong.failed("RF0911", 2).contains("does not open it"));
+    for person in ["guest", "secondary"] {
+        let refused = say(recover, person).failed("RF0912", 4);
+        assert!(refused.contains("recovery-operator"), "{refused}");
+    }
     let run = text(&say(recover, "oncall").ended(5), "run");
     assert!(shop.is_shut());
+    // Somebody with the repository's key and a key of their own for 'secondary'.
+    let forged = site.folder.folder("forged", 0o755);
+    let own_key = forged.join("secondary.person").display().to_string();
+    let mut add = site.command("person add secondary --role approver --key-file");
+    let added = Ran::of(add.arg(&own_key).env("ROLLFORWARD_PERSON_PASSPHRASE", "another, long"));
+    let line = text(&added.done(), "line");
+    let config = fs::read_to_string(site.config()).unwrap();
+    let ours = config.lines().find(|line| line.starts_with("secondary = ")).unwrap();
+    let other = site.folder.join("forged/rollforward.toml");
+    fs::write(&other, config.replace(ours, &line)).unwrap();
+    let mut forge = site.command(&format!("run approve {run} --as secondary"));
+    forge.arg("--config").arg(&other).env("ROLLFORWARD_PERSON_PASSPHRASE", "another, long");
+    Ran::of(&mut forge).done();
+    // And one whose role does not drive.
+    say(&format!("run abort {run} --reason bored"), "guest").done();
+    let waits = say(&format!("run resume {run} --no-wait"), "oncall").ended(5);
+    let remarks = waits["remarks"].to_string();
+    for words in ["is not signed with the key of 'secondary'", "'guest' has no role that drives"] {
+        assert!(remarks.contains(words), "{remarks}");
+    }
     // The requester counts once.
     say(&format!("run approve {run}"), "oncall").done();
     assert_eq!(say(&format!("run resume {run} --no-wait"), "oncall").status.code(), Some(5));
@@ -281,6 +389,8 @@ fn a_drill_goes_through_and_production_goes_on() {
     let config = fs::read_to_string(site.config()).unwrap();
     fs::write(site.config(), config + &drill).unwrap();
     site.folder.folder("drills", 0o755);
+    let guess = site.run("plan shop --latest").done();
+    assert!(guess["plan"]["warnings"].to_string().contains("times are guesses"), "{guess}");
     let (setting, placed) = (shop.setting(), shop.placed());
     let report = site.run("drill shop --as oncall").done();
     assert_eq!(verdict(&report), ("restored".into(), "old".into()));
@@ -289,6 +399,19 @@ fn a_drill_goes_through_and_production_goes_on() {
     assert!(shop.is_healthy() && shop.placed() > placed, "production went on");
     let left: Vec<_> = fs::read_dir(shop.path("drills")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
+    // What it took is what the next plan says.
+    let plan = site.run("plan shop --latest").done();
+    assert!(!plan["plan"]["warnings"].to_string().contains("guesses"), "{plan}");
+    let restore = |plan: &Value| {
+        let steps = plan["plan"]["steps"].as_array().unwrap();
+        steps.iter().find(|step| step["kind"] == "restore-cluster").unwrap().clone()
+    };
+    let took = report["steps"].as_array().unwrap();
+    let began = took.iter().find(|step| step["id"] == "restore.cluster.shop").unwrap();
+    let (before, after) = (restore(&guess), restore(&plan));
+    assert_eq!(before["base_s"], after["base_s"]);
+    assert_ne!(before["predicted_s"], after["predicted_s"], "{began}");
+    assert!(after["attempt_s"].as_u64() >= before["attempt_s"].as_u64());
     // A drill that would touch production is refused before it begins.
     site.edit_config(&format!("{folder}/drill.env"), &format!("{folder}/shop.env"));
     assert!(site.run("drill shop").failed("RF0912", 4).contains("touch production"));

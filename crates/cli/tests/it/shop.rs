@@ -38,7 +38,11 @@ impl Shop {
 
     /// The same with another text of the service's table.
     pub(crate) fn with(major: u32, change: impl FnOnce(String) -> String) -> Self {
-        let site = Site::new(major);
+        Self::on(Site::new(major), change)
+    }
+
+    /// The same on a site that was made before.
+    pub(crate) fn on(site: Site, change: impl FnOnce(String) -> String) -> Self {
         site.cluster.psql(&format!("CREATE ROLE shop LOGIN PASSWORD '{PASSWORD}'"));
         site.cluster.psql("CREATE DATABASE shop OWNER shop");
         let shop = Self { site, port: Port::reserve() };
@@ -70,7 +74,7 @@ impl Shop {
         self.site.folder.join(name)
     }
 
-    fn file(&self, name: &str, text: &str, mode: u32) {
+    pub(crate) fn file(&self, name: &str, text: &str, mode: u32) {
         let path = self.path(name);
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();

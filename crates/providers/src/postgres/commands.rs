@@ -41,6 +41,15 @@ impl Commands {
     }
 }
 
+/// Whether a step adopts a cluster that was adopted: its ticket is gone then.
+fn is_adopted(context: &StepContext) -> bool {
+    let Ok(directory) = context.parameter("directory") else { return false };
+    let directory = Path::new(directory);
+    context.step.kind == StepKind::Adopt
+        && directory.join("PG_VERSION").exists()
+        && !directory.join("rollforward.ticket.json").exists()
+}
+
 /// The target that the step means.
 pub(super) fn target(context: &StepContext) -> Result<Target, Failure> {
     let (kind, value) = (context.parameter("target_kind")?, context.parameter("target_value")?);
@@ -59,18 +68,17 @@ impl Effect for Commands {
 
     async fn probe(&self, context: &StepContext) -> Found {
         // A cluster whose ticket is gone and whose server archives was adopted.
-        if context.step.kind == StepKind::Adopt
-            && let Ok(directory) = context.parameter("directory")
-            && Path::new(directory).join("PG_VERSION").exists()
-            && !Path::new(directory).join("rollforward.ticket.json").exists()
-        {
-            return Found::Done;
+        match is_adopted(context) {
+            true => Found::Done,
+            false => self.looked.probe(context),
         }
-        self.looked.probe(context)
     }
 
     async fn act(&self, context: &StepContext) -> Result<(), Failure> {
         let cluster = context.parameter("cluster")?;
+        if is_adopted(context) {
+            return Ok(());
+        }
         let outputs = match context.step.kind {
             StepKind::Salvage => {
                 let said = self.run(&["wal", "salvage", cluster]).await?;
