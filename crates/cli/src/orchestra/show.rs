@@ -111,7 +111,6 @@ pub(crate) fn entry_line(state: &State, entry: &Entry) -> Option<String> {
             "told" => format!("told '{channel}': {what}"),
             why => format!("warning: '{channel}' was not told of '{what}': {why}"),
         },
-        Entry::Mark { name, at } => format!("mark {name}: {at}"),
         Entry::Closed { verdict, service, .. } => {
             format!("{}; service: {}", verdict.text(), service.text())
         }

@@ -1,22 +1,25 @@
 //! Another machine goes on with a run: it has the repository and the keys, and nothing else of the
-//! first one. It is a mount namespace, a host name, a user and a folder of its own.
+//! first one. It is a mount namespace, a user and a folder of its own.
 
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use testbed::{Workdir, binary};
+use testbed::{Workdir, binary, give_to_postgres};
 
 use crate::program::{Ran, text};
 use crate::services::assert_restored;
 use crate::shop::Shop;
 use crate::site::{edit, files};
 
-/// Hides what the first machine alone has, takes another name, and runs the rest of the words.
+/// Hides what the first machine alone has, and runs the rest of the words.
 const BECOME_ANOTHER: &str = "mount -t tmpfs none \"$1\" && mount --bind /dev/null \"$2\" && \
-     mount --bind /dev/null \"$3\" && mount --bind /dev/null \"$4\" && \
-     echo elsewhere >/proc/sys/kernel/hostname && shift 4 && exec \"$@\"";
+     mount --bind /dev/null \"$3\" && mount --bind /dev/null \"$4\" && shift 4 && exec \"$@\"";
+
+/// The same on a host that the cluster does not name.
+const ON_ANOTHER_HOST: [&str; 4] =
+    ["sh", "-c", "echo elsewhere >/proc/sys/kernel/hostname && exec \"$@\"", "another"];
 
 struct Elsewhere<'s> {
     shop: &'s Shop,
@@ -40,6 +43,11 @@ impl<'s> Elsewhere<'s> {
             let [from, to] = [theirs, ours].map(|folder| folder.join(name).display().to_string());
             edit(&it.config(), &from, &to);
         }
+        // Root goes on; what the server's own user has to read there is given to it.
+        it.folder.folder("state", 0o755);
+        for path in [it.config(), it.folder.join("host.key")] {
+            give_to_postgres(&path);
+        }
         it
     }
 
@@ -48,12 +56,16 @@ impl<'s> Elsewhere<'s> {
     }
 
     fn command(&self, words: &[&str]) -> Command {
+        self.command_behind(&[], words)
+    }
+
+    fn command_behind(&self, before: &[&str], words: &[&str]) -> Command {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--uts", "sh", "-c", BECOME_ANOTHER, "another"]);
         for name in ["state", "rollforward.toml", "host.key", "recovery-code"] {
             command.arg(self.shop.path(name));
         }
-        command.arg(binary("rollforward")).args(words).args(["--json", "--config"]);
+        command.args(before).arg(binary("rollforward")).args(words).args(["--json", "--config"]);
         command.arg(self.config()).stdin(Stdio::null()).current_dir("/");
         command
     }
@@ -86,6 +98,10 @@ fn another_machine_takes_a_run_over_with_the_repository_and_the_keys() {
     // Nobody there can know that the first driver is dead.
     let refused = elsewhere.run(&format!("run resume {run} --as second --no-wait"));
     assert!(refused.failed("RF0912", 4).contains("takeover"));
+    // What has to be done on the cluster's host is not done on another one; nobody waits for that.
+    let words = ["run", "takeover", &run, "--as", "second", "--no-wait"];
+    let other_host = Ran::of(&mut elsewhere.command_behind(&ON_ANOTHER_HOST, &words));
+    assert!(other_host.failed("RF1008", 4).contains("'elsewhere'"));
     let report = elsewhere.run(&format!("run takeover {run} --as second --no-wait")).done();
     assert_restored(&shop, &report, &before);
     let remarks = report["remarks"].as_array().unwrap();

@@ -129,6 +129,7 @@ fn rows_that_end_long_before_the_target_fail_the_check() {
     shop.site
         .cluster
         .psql_in("shop", "UPDATE orders SET placed_at = placed_at - interval '1 hour'");
+    shop.site.archive();
     let report = shop.site.run("drill shop --copy --as oncall --latest").ended(3);
     assert!(failure(&report).contains("at most 30 s before the target"), "{report}");
 }

@@ -12,6 +12,9 @@ use crate::OwnProgram;
 use crate::looked::Looked;
 use crate::own::text;
 
+/// The code of a command that found no token of the cluster on this host.
+const NO_TOKEN: &str = "RF0110";
+
 #[derive(Debug)]
 pub(crate) struct Commands {
     own: OwnProgram,
@@ -26,6 +29,18 @@ impl Commands {
     async fn run(&self, words: &[&str]) -> Result<Value, Failure> {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         self.own.run(&words).await
+    }
+
+    /// On a machine that has no token of the cluster the plan's identity, which was compared, says
+    /// whose WAL it is.
+    async fn salvage(&self, cluster: &str, directory: &str) -> Result<Value, Failure> {
+        match self.run(&["wal", "salvage", cluster]).await {
+            Err(failure) if failure.code == NO_TOKEN => {
+                let folder = format!("{directory}/pg_wal");
+                self.run(&["wal", "salvage", cluster, "--pg-wal", &folder, "--elsewhere"]).await
+            }
+            said => said,
+        }
     }
 
     async fn resolve(&self, context: &StepContext) -> Result<Parameters, Failure> {
@@ -81,7 +96,7 @@ impl Effect for Commands {
         }
         let outputs = match context.step.kind {
             StepKind::Salvage => {
-                let said = self.run(&["wal", "salvage", cluster]).await?;
+                let said = self.salvage(cluster, context.parameter("data_directory")?).await?;
                 let stored = text(&said, "/stored").unwrap_or_default();
                 Parameters::from([("salvaged".into(), stored)])
             }

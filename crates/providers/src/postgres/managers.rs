@@ -59,7 +59,7 @@ pub fn manager(directory: &Path) -> Option<Manager> {
         let pause = "kubectl annotate cluster NAME cnpg.io/hibernation=on";
         return Some(blind("CloudNativePG", format!("'{}'", CLOUD_NATIVE.join("', '")), pause));
     }
-    let settings = ["postgresql.conf", "postgresql.auto.conf"].map(|name| text(name));
+    let settings = ["postgresql.conf", "postgresql.auto.conf"].map(text);
     let preloads = settings.iter().flatten().flat_map(|text| text.lines()).any(|line| {
         line.trim_start().starts_with("shared_preload_libraries") && line.contains("repmgr")
     });

@@ -137,5 +137,5 @@ async fn property(bus: &Connection, path: &OwnedObjectPath, name: &str) -> zbus:
     let answer =
         bus.call_method(Some(SERVICE), path, Some(PROPERTIES), "Get", &(UNIT, name)).await?;
     let value: OwnedVariant = answer.body().deserialize()?;
-    Ok(String::try_from(value)?)
+    String::try_from(value)
 }

@@ -173,8 +173,6 @@ pub enum Entry {
     },
     /// A person has to decide.
     Halted { reason: String },
-    /// A moment of the clock: `failed`, `writes-stopped`, `connected`, `healthy`.
-    Mark { name: String, at: Timestamp },
     /// A figure: `foreign_writes`, `newest_commit`.
     Measured { name: String, value: String },
     /// Something the operator must see.
@@ -209,7 +207,6 @@ impl Entry {
             Self::Fallback { .. } => "fallback",
             Self::RollbackBegun { .. } => "rollback-begun",
             Self::Halted { .. } => "halted",
-            Self::Mark { .. } => "mark",
             Self::Measured { .. } => "measured",
             Self::Warned { .. } => "warned",
             Self::Told { .. } => "told",
@@ -222,11 +219,7 @@ impl Entry {
     pub const fn must_understand(&self) -> bool {
         !matches!(
             self,
-            Self::Heartbeat
-                | Self::Mark { .. }
-                | Self::Measured { .. }
-                | Self::Warned { .. }
-                | Self::Told { .. }
+            Self::Heartbeat | Self::Measured { .. } | Self::Warned { .. } | Self::Told { .. }
         )
     }
 
@@ -317,7 +310,6 @@ impl Entry {
                 json!({ "reason": reason, "went_through": went_through })
             }
             Self::Halted { reason } => json!({ "reason": reason }),
-            Self::Mark { name, at } => json!({ "name": name, "at": at.to_string() }),
             Self::Measured { name, value } => json!({ "name": name, "value": value }),
             Self::Warned { text } => json!({ "text": text }),
             Self::Told { channel, what, outcome } => {
@@ -404,7 +396,6 @@ fn of_the_run(kind: &str, it: &Reader<'_>) -> Result<Option<Entry>, WireError> {
             went_through: it.flag("went_through")?,
         },
         "halted" => Entry::Halted { reason: it.text("reason")? },
-        "mark" => Entry::Mark { name: it.text("name")?, at: time(it, "at")? },
         "measured" => Entry::Measured { name: it.text("name")?, value: it.text("value")? },
         "warned" => Entry::Warned { text: it.text("text")? },
         "told" => Entry::Told {

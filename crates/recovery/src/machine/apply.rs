@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Approval, Failed, Phase, State, Status, StepState};
 use crate::journal::{Entry, Record};
-use crate::plan::{PlanDigest, Stage, StepId, UndoWhen};
+use crate::plan::{PlanDigest, Stage, StepId, StepKind, UndoWhen};
 
 /// A record that cannot follow the ones before it: the journal is not one that this machine wrote.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -127,7 +127,6 @@ impl State {
                 self.phase = Phase::RollingBack { reason, went_through };
             }
             Entry::Halted { reason } => self.phase = Phase::Halted { reason: reason.clone() },
-            Entry::Mark { name, at } => drop(self.marks.insert(name.clone(), *at)),
             Entry::Measured { name, value } => {
                 drop(self.measured.insert(name.clone(), value.clone()));
             }
@@ -140,6 +139,20 @@ impl State {
             step => self.apply_to_step(record, step)?,
         }
         Ok(())
+    }
+
+    /// The moments of the clock that a step stands for: its record says when.
+    fn mark(&mut self, at: usize, record: &Record) {
+        let Some(step) = self.plan.steps.get(at) else { return };
+        let is_last = !self.plan.steps.iter().skip(at + 1).any(|next| next.kind == step.kind);
+        let name = match step.kind {
+            StepKind::Fence => "writes-stopped",
+            StepKind::ProveApplication => "connected",
+            StepKind::OpenDoor => "healthy",
+            StepKind::Smoke if is_last && !self.plan.has_door => "healthy",
+            _ => return,
+        };
+        self.marks.entry(name.into()).or_insert(record.wall);
     }
 
     fn apply_to_step(&mut self, record: &Record, entry: &Entry) -> Result<(), ApplyError> {
@@ -167,6 +180,7 @@ impl State {
                 state.status = Status::Done;
                 state.may_have_acted = true;
                 self.facts.extend(outputs.clone());
+                self.mark(at, record);
             }
             Entry::Failed { attempt, class, code, message, hint, .. } => {
                 state.attempts = *attempt;

@@ -7,7 +7,7 @@ use super::{Drive, Event, HEARTBEAT, OBSERVE_PERIOD, RunError, When, found_text}
 use crate::effect::{Effect, Failure, Found, StepContext};
 use crate::journal::{Entry, FailureClass};
 use crate::machine::{AfterFailure, Phase, UNDO_ATTEMPTS_MAX, after_failure, pause};
-use crate::plan::{Class, Parameters, StepKind};
+use crate::plan::{Class, Parameters};
 
 /// What one attempt came to.
 enum Attempt {
@@ -204,26 +204,7 @@ impl Drive<'_> {
             was_there,
             evidence: None,
         })
-        .await?;
-        self.mark(context.step.kind, at).await
-    }
-
-    /// The moments of the clock that a step stands for.
-    async fn mark(&mut self, kind: StepKind, at: usize) -> Result<(), RunError> {
-        let is_last = |kind: StepKind| {
-            !self.state.plan.steps.iter().skip(at + 1).any(|step| step.kind == kind)
-        };
-        let name = match kind {
-            StepKind::Fence => "writes-stopped",
-            StepKind::ProveApplication => "connected",
-            StepKind::OpenDoor => "healthy",
-            StepKind::Smoke if is_last(StepKind::Smoke) && !self.state.plan.has_door => "healthy",
-            _ => return Ok(()),
-        };
-        if self.state.marks.contains_key(name) {
-            return Ok(());
-        }
-        self.append(Entry::Mark { name: name.into(), at: self.driver.clock.now() }).await
+        .await
     }
 
     async fn failed(

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Driver, LEASE_TTL, RunError};
+use super::{Driver, LEASE_TTL, RunError, When};
 use crate::journal::{Entry, HomeError, Loaded, Writer};
-use crate::machine::{State, Status};
+use crate::machine::{Next, State, Status};
 
 /// How often the journal is looked at while the lease is waited for.
 const LOOK_PERIOD: Duration = Duration::from_secs(2);
@@ -32,6 +32,7 @@ pub async fn take_over(
     reason: &str,
 ) -> Result<Loaded, RunError> {
     let mut loaded = driver.home.load(run).await?;
+    must_be_here(driver, &State::replay(&loaded.records)?)?;
     if before == Before::Unknown {
         wait_for_the_end(driver, &mut loaded).await?;
     }
@@ -42,13 +43,38 @@ pub async fn take_over(
     }
     driver.writer = Writer { epoch: state.epoch + 1, ..driver.writer.clone() };
     let entry = Entry::DriverChanged { by: by.into(), reason: reason.into() };
+    let point = format!("append:{}", entry.kind());
+    die(driver, When::Before, &point)?;
     let appended = driver.home.append(&mut loaded.end, &driver.writer, &*driver.clock, entry).await;
+    die(driver, When::After, &point)?;
     match appended {
         Ok((record, _)) => loaded.records.push(record),
         Err(error @ HomeError::Lost { .. }) => return Err(error.into()),
         Err(error) => return Err(error.into()),
     }
     Ok(loaded)
+}
+
+fn die(driver: &Driver, when: When, point: &str) -> Result<(), RunError> {
+    match driver.faults.dies_at(when, point) {
+        true => Err(RunError::Died(format!("{when:?} {point}"))),
+        false => Ok(()),
+    }
+}
+
+/// A driver on a host that could not perform what comes next would only take the run away from one
+/// that can.
+fn must_be_here(driver: &Driver, state: &State) -> Result<(), RunError> {
+    let (Next::Perform(at) | Next::Undo(at)) = state.next() else { return Ok(()) };
+    let Some((step, _)) = state.step(at) else { return Ok(()) };
+    match &step.host {
+        Some(host) if *host != driver.host => Err(RunError::OtherHost {
+            step: step.id.to_string(),
+            host: host.clone(),
+            here: driver.host.clone(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 async fn wait_for_the_end(driver: &Driver, loaded: &mut Loaded) -> Result<(), RunError> {

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use recovery::journal::{Entry, Message, MessageKind, ServiceState, Verdict, send};
 use recovery::machine::Awaited;
 use recovery::person::SigningKey;
 use recovery::plan::{Mode, Plan, PlanDigest};
-use recovery::runner::{Before, Ended, NoFaults};
-use recovery::service::Person;
+use recovery::runner::{Before, Driver, Ended, NoFaults, drive};
+use recovery::service::{Escalation, Person};
 use recovery::testing::{Misbehaviour, sample};
 
 use crate::bench::{Bench, Outcome, RUN};
@@ -173,4 +174,33 @@ async fn a_person_confirms_what_only_a_person_can_see() {
     let said = message(&bench, "oncall", approval("prove.confirm.1"));
     send(&bench.home, &said, None).await.unwrap();
     assert!(matches!(go_on(&bench).await.ended, Ended::Closed { verdict: Verdict::Restored, .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_nobody_answers_those_who_come_next_are_asked_once_and_nothing_is_approved() {
+    let mut plan = two_persons();
+    plan.escalate = vec![Escalation {
+        channel: "pager".into(),
+        after: Duration::from_secs(600),
+        to: "secondary".into(),
+    }];
+    let bench = Bench::with(plan);
+    let driver = Driver { ends_when_waiting: false, ..bench.driver(Arc::new(NoFaults)) };
+    let loaded = bench.begin(&driver).await;
+    let mut driving = Box::pin(drive(&driver, &loaded));
+    let heard = |what: &str| {
+        bench.world.told().iter().filter(|said| said.starts_with(&format!("pager: {what}"))).count()
+    };
+    let half = tokio::time::timeout(Duration::from_secs(1200), &mut driving).await;
+    assert!(half.is_err(), "a timeout never approves: {half:?}");
+    assert_eq!((heard("waits for approval"), heard("nobody answered")), (1, 1));
+    assert!(bench.world.told().iter().any(|said| said.contains("secondary is asked now")));
+    assert!(bench.world.snapshot().is_door_shut);
+    send(&bench.home, &message(&bench, "secondary", approval("open.point")), Some(&key(2)))
+        .await
+        .unwrap();
+    let (ended, _) = driving.await.unwrap();
+    assert!(matches!(ended, Ended::Closed { verdict: Verdict::Restored, .. }), "{ended:?}");
+    assert_eq!(heard("nobody answered"), 1);
+    bench.check().await;
 }

@@ -43,7 +43,7 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
         persons::must_drive(&config, &person)?;
         may_be_removed(arguments, &report)?;
         let old = old(&config, &report)?;
-        let Some(found) = old.look().map_err(refused)? else {
+        let Some(found) = old.look().map_err(|error| refused(&error))? else {
             let document = serde_json::json!({ "directory": old.directory, "removed": false });
             let text = format!("'{}' is gone already", old.directory.display());
             context.printer.result(&document, &text);
@@ -66,7 +66,7 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
     })
 }
 
-fn refused(error: NotRemovable) -> anyhow::Error {
+fn refused(error: &NotRemovable) -> anyhow::Error {
     let hint = "nothing was touched: look at it, and remove it by hand if that is right".into();
     Error::Refused { what: error.to_string(), hint }.into()
 }

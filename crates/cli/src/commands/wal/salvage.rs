@@ -3,10 +3,13 @@
 use std::path::PathBuf;
 
 use archive::salvage::{Place, SalvageRequest, Salvaged, salvage};
+use repository::Repository;
+use repository::lineage::Lineage;
 use serde::Serialize;
-use stdx::{Clock, SystemClock};
+use stdx::{Clock, Id, SystemClock};
 
 use super::super::Context;
+use crate::failure::Error;
 use crate::wiring::{self, Purpose, block_on, open_set};
 
 /// Arguments of `wal salvage`.
@@ -39,16 +42,18 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
     let config = context.config()?;
     let cluster = config.cluster(arguments.cluster.as_deref())?;
     let folder = arguments.pg_wal.clone().unwrap_or_else(|| cluster.data_directory.join("pg_wal"));
-    let credential = archive::Credential::read(&wiring::token_path(&config, &cluster.name))?;
+    let token = wiring::token_path(&config, &cluster.name);
     let host = wiring::host_name();
-    let place = if arguments.elsewhere {
-        Place::Elsewhere { writer: credential.writer }
-    } else {
-        Place::Registered { credential: &credential, host: &host }
-    };
     block_on(async {
         let repository = open_set(&config, cluster, None, Purpose::Write, context.printer).await?;
         let lineage = repository::lineage::of_cluster(&repository, &cluster.name).await?;
+        let credential;
+        let place = if arguments.elsewhere {
+            Place::Elsewhere { writer: writer_in_force(&repository, &lineage).await? }
+        } else {
+            credential = archive::Credential::read(&token)?;
+            Place::Registered { credential: &credential, host: &host }
+        };
         let request = SalvageRequest {
             pg_wal: &folder,
             lineage: &lineage,
@@ -62,6 +67,16 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
         print(context, &outcome);
         Ok(if outcome.conflicts.is_empty() { 0 } else { 3 })
     })
+}
+
+/// Whose WAL it is that lies elsewhere: this host need not have a token of that cluster.
+async fn writer_in_force(repository: &Repository, lineage: &Lineage) -> anyhow::Result<Id> {
+    let state = repository::lineage::state(repository, lineage.id).await?;
+    let none = || Error::Failed {
+        what: "no writer of this history is in force yet: there is nothing to salvage for".into(),
+        hint: "rollforward init".into(),
+    };
+    Ok(state.ok_or_else(none)?.writer)
 }
 
 fn outcome(cluster: &str, salvaged: Salvaged) -> Outcome {
