@@ -155,7 +155,7 @@ fn a_manager_that_would_undo_the_steps_must_be_paused_first() {
 
 /// Every boundary of the journal and every act of a whole recovery: each driver lives for one
 /// more record, or one more act.
-mod wide {
+mod points {
     use super::*;
 
     fn killed_all_the_way(major: u32, point: &str) {
