@@ -4,6 +4,7 @@
 //! key wraps one data key per epoch. Opening runs at most one slot's derivation: for a key file and
 //! a recovery code that is a hash, for a passphrase Argon2id.
 
+mod descriptor;
 mod method;
 mod wire;
 mod wrap;
@@ -23,26 +24,13 @@ use crate::names;
 use crate::object::{from_cbor, open_object, to_cbor};
 use crate::seal::Secret;
 use crate::set::{Member, Put, Repository, explain};
+use descriptor::downgraded;
+pub use descriptor::{Descriptor, describe};
 pub use method::{ARGON2_DEFAULT, ArgonCost, Method, Unlock};
 use wire::{DescriptorWire, EpochWire, SlotWire};
 use wrap::{
     epoch_binding, epoch_wrapping, seal_epoch, slot_binding, slot_wrapping, unwrap_key, wrap_key,
 };
-
-/// What the clear descriptor says of a repository.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Descriptor {
-    /// The set it belongs to.
-    pub set: Id,
-    /// This member.
-    pub member: Id,
-    /// Whether objects are encrypted.
-    pub encrypted: bool,
-    /// Whether it was declared to have one writer only, because put-if-absent is not honoured.
-    pub single_writer: bool,
-    /// When the member was created.
-    pub created: Timestamp,
-}
 
 /// A slot as listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,33 +142,6 @@ impl NewSet {
             Err(error) => Err(error),
         }
     }
-}
-
-/// Reads the clear descriptor.
-///
-/// # Errors
-/// [`Error::NoRepository`] when there is none.
-pub async fn describe(store: &Arc<dyn Store>) -> Result<Descriptor, Error> {
-    let key = names::descriptor();
-    let bytes = match store.get(&key).await {
-        Err(store::Error::NotFound { .. }) => {
-            return Err(Error::NoRepository { store: store.address().into() });
-        }
-        other => other?,
-    };
-    let (set, frame) = clear_frame(store, Kind::Descriptor, &key, &bytes)?;
-    let wire: DescriptorWire = from_cbor(&frame).map_err(|why| damaged(store, &key, why))?;
-    if wire.encryption > 1 {
-        let reason = format!("encryption method {}", wire.encryption);
-        return Err(Error::Newer { key: key.to_string(), reason });
-    }
-    Ok(Descriptor {
-        set,
-        member: Id::from_bytes(wire.member),
-        encrypted: wire.encryption == 1,
-        single_writer: wire.single_writer,
-        created: time(wire.created_us),
-    })
 }
 
 /// Opens a set: every member must be of one set, and `unlock` must open a slot of one of them.
@@ -465,15 +426,6 @@ fn clear_frame(
     let frames = open_object(&keys, kind, bytes).map_err(|error| named(header.set, error))?;
     let frame = frames.into_iter().next();
     Ok((header.set, frame.ok_or_else(|| damaged(store, key, "it holds no frame".into()))?))
-}
-
-/// A descriptor that says "not encrypted" where that cannot be true.
-fn downgraded(store: &Arc<dyn Store>, because: &str) -> Error {
-    damaged(
-        store,
-        &names::descriptor(),
-        format!("it says that nothing is encrypted, but {because}"),
-    )
 }
 
 fn damaged(store: &Arc<dyn Store>, key: &Key, reason: String) -> Error {
