@@ -24,8 +24,7 @@ use crate::names;
 use crate::object::{from_cbor, open_object, to_cbor};
 use crate::seal::Secret;
 use crate::set::{Member, Put, Repository, explain};
-use descriptor::downgraded;
-pub use descriptor::{Descriptor, describe};
+pub use descriptor::{Descriptor, describe, describe_set};
 pub use method::{ARGON2_DEFAULT, ArgonCost, Method, Unlock};
 use wire::{DescriptorWire, EpochWire, SlotWire};
 use wrap::{
@@ -102,10 +101,7 @@ impl NewSet {
         new: &NewRepository<'_>,
     ) -> Result<(), Error> {
         self.must_be_free(store).await?;
-        let clear = Repository::new(
-            vec![Member { name: String::new(), store: Arc::clone(store) }],
-            Arc::new(SetKeys::plain(self.set)),
-        );
+        let clear = clear_repository(store, self.set);
         if let (Some(root), Some(data)) = (&self.root, &self.data) {
             for (name, unlock) in new.slots {
                 put_slot(&clear, root, name, unlock, new.created).await?;
@@ -147,33 +143,10 @@ impl NewSet {
 /// Opens a set: every member must be of one set, and `unlock` must open a slot of one of them.
 ///
 /// # Errors
-/// [`Error::NoRepository`], [`Error::NotOneSet`], [`Error::NoSlotOpens`], or an error of a store.
+/// As [`describe_set`]; [`Error::NoSlotOpens`]; or an error of a store.
 /// A member that does not answer fails the opening; callers who can do without leave it out.
 pub async fn open(members: Vec<Member>, unlock: Option<&Unlock>) -> Result<Repository, Error> {
-    let mut first: Option<Descriptor> = None;
-    for member in &members {
-        let seen = describe(&member.store).await?;
-        match &first {
-            Some(expected) if expected.set != seen.set => {
-                return Err(Error::NotOneSet {
-                    store: member.store.address().into(),
-                    expected: expected.set.to_string(),
-                    seen: seen.set.to_string(),
-                });
-            }
-            // The descriptor is in the clear: nothing in it is believed that weakens the set. A key
-            // that is at hand means that the set is encrypted, and members agree.
-            Some(expected) if expected.encrypted != seen.encrypted => {
-                return Err(downgraded(&member.store, "another member says the opposite"));
-            }
-            Some(_) => {}
-            None if unlock.is_some() && !seen.encrypted => {
-                return Err(downgraded(&member.store, "a key for it is configured"));
-            }
-            None => first = Some(seen),
-        }
-    }
-    let descriptor = first.ok_or_else(|| Error::NoRepository { store: String::new() })?;
+    let descriptor = describe_set(&members, unlock.is_some()).await?;
     if !descriptor.encrypted {
         return Ok(Repository::new(members, Arc::new(SetKeys::plain(descriptor.set))));
     }
@@ -206,7 +179,7 @@ pub async fn slots(store: &Arc<dyn Store>) -> Result<Vec<SlotInfo>, Error> {
 /// Adds a slot to one member. `present` opens an existing one.
 ///
 /// # Errors
-/// [`Error::NoSlotOpens`], or an error of the store.
+/// As [`describe_set`], [`Error::NoSlotOpens`], or an error of the store.
 pub async fn add_slot(
     store: &Arc<dyn Store>,
     present: &Unlock,
@@ -214,7 +187,7 @@ pub async fn add_slot(
     added: &Unlock,
     created: Timestamp,
 ) -> Result<Id, Error> {
-    let set = describe(store).await?.set;
+    let set = describe_set(&[nameless(store)], true).await?.set;
     let root = open_root(store, set, Some(present)).await?;
     let clear = clear_repository(store, set);
     put_slot(&clear, &root, name, added, created).await
@@ -225,15 +198,16 @@ pub async fn add_slot(
 /// earlier call was interrupted, are copied first.
 ///
 /// # Errors
-/// [`Error::NoSlotOpens`]; [`Error::Conflict`] when another process added one at the same moment;
-/// an error of a store. Calling it again completes what was begun.
+/// As [`describe_set`], before anything is written; [`Error::NoSlotOpens`]; [`Error::Conflict`]
+/// when another process added one at the same moment; an error of a store. Calling it again
+/// completes what was begun.
 pub async fn add_epoch(
     members: &[Member],
     unlock: &Unlock,
     created: Timestamp,
 ) -> Result<u32, Error> {
     let first = members.first().ok_or_else(|| Error::NoRepository { store: String::new() })?;
-    let set = describe(&first.store).await?.set;
+    let set = describe_set(members, true).await?.set;
     share_epochs(members, set).await?;
     let (root, keys) = open_keys(&first.store, set, Some(unlock)).await?;
     let epoch = keys.current_epoch() + 1;
@@ -285,14 +259,16 @@ fn epoch_conflict(key: &Key) -> Error {
 /// Makes `store` a member of an existing set with slots of its own; `present` opens the set.
 ///
 /// # Errors
-/// [`Error::RepositoryExists`], [`Error::NoSlotOpens`], or an error of a store.
+/// As [`describe_set`], [`Error::RepositoryExists`], [`Error::NoSlotOpens`], or an error of a
+/// store.
 pub async fn join_member(
     existing: &Arc<dyn Store>,
     present: Option<&Unlock>,
     store: &Arc<dyn Store>,
     new: &NewRepository<'_>,
 ) -> Result<(), Error> {
-    let descriptor = describe(existing).await?;
+    let has_key = present.is_some() || !new.slots.is_empty();
+    let descriptor = describe_set(&[nameless(existing)], has_key).await?;
     let set = descriptor.set;
     if !descriptor.encrypted {
         let plain = NewSet { set, root: None, data: None, epoch: OnceLock::new() };
@@ -315,8 +291,12 @@ pub async fn join_member(
 }
 
 fn clear_repository(store: &Arc<dyn Store>, set: Id) -> Repository {
-    let member = Member { name: String::new(), store: Arc::clone(store) };
-    Repository::new(vec![member], Arc::new(SetKeys::plain(set)))
+    Repository::new(vec![nameless(store)], Arc::new(SetKeys::plain(set)))
+}
+
+/// A member whose name nobody will see.
+fn nameless(store: &Arc<dyn Store>) -> Member {
+    Member { name: String::new(), store: Arc::clone(store) }
 }
 
 async fn open_keys(
