@@ -15,6 +15,7 @@ mod configuration;
 mod damage;
 mod downgrade;
 mod exits;
+mod histories;
 mod interface;
 mod keys;
 mod kills;
