@@ -23,7 +23,7 @@ use crate::fetch::{self, Found};
 use crate::route::Route;
 use crate::verdict::Verdict;
 
-pub use history::placeholder;
+pub use history::{from_own_folder, placeholder};
 
 /// How often a standby asks a silent repository before it is told "not yet", and how long it waits
 /// in between. PostgreSQL itself asks again after five seconds (`wal_retrieve_retry_interval`).

@@ -1,7 +1,7 @@
 //! Which segment files lie on the way to a timeline, as PostgreSQL chooses them.
 
 use pg::history::PathStretch;
-use pg::{SegmentSize, TimelineId, WalSegment};
+use pg::{SegmentSize, TimelineHistory, TimelineId, WalSegment};
 use repository::timeline::TimelinePath;
 
 /// The way through the timelines that a recovery follows, and the size of its segments.
@@ -70,6 +70,19 @@ impl Route {
         Some(WalSegment { timeline: stretch.timeline, number })
     }
 
+    /// Whether `content` is the history of `timeline` as this way has it: the same timelines before
+    /// it, left at the same positions. False for a timeline that is not on the way.
+    #[must_use]
+    pub fn has_history(&self, timeline: TimelineId, content: &[u8]) -> bool {
+        let Some(at) = self.timelines().position(|on_way| on_way == timeline) else { return false };
+        let Ok(history) = TimelineHistory::parse(timeline, content) else { return false };
+        let told = history.path();
+        // Where the timeline itself is left only the later histories tell.
+        let begins = |stretch: &PathStretch| (stretch.timeline, stretch.begin);
+        told.len() == at + 1
+            && told.iter().map(begins).eq(self.stretches.iter().take(at + 1).map(begins))
+    }
+
     /// The timelines as a list for messages.
     pub(crate) fn describe(&self) -> String {
         let timelines: Vec<String> = self.timelines().map(|id| id.to_string()).collect();
@@ -100,5 +113,28 @@ mod tests {
         check(1000, 5);
         assert_eq!(route.describe(), "1, 3, 5");
         assert_eq!(Route::new(Vec::new(), SegmentSize::DEFAULT).file(1), None);
+    }
+
+    #[test]
+    fn a_history_is_known_by_what_it_tells_of_the_way() {
+        let text = b"1\t0/2500000\tx\n3\t0/4000000\ty\n";
+        let history = TimelineHistory::parse(TimelineId::new(5), text).unwrap();
+        let route = Route::new(history.path(), SegmentSize::DEFAULT);
+        let check = |timeline, content: &[u8], expect| {
+            let seen = route.has_history(TimelineId::new(timeline), content);
+            assert_eq!(seen, expect, "{timeline}: {}", String::from_utf8_lossy(content));
+        };
+        check(5, text, true);
+        check(3, b"1\t0/2500000\tfor another reason\n", true);
+        check(1, b"", true);
+        check(3, text, false); // not a history of 3
+        check(5, b"1\t0/2500000\tx\n", false); // cut off
+        check(5, b"1\t0/2500000\tx\n3\t0/4000008\ty\n", false);
+        check(5, b"1\t0/2500000\tx\n2\t0/3000000\tx\n3\t0/4000000\ty\n", false);
+        check(3, b"", false);
+        check(3, b"2\t0/2500000\tx\n", false);
+        check(3, b"\0\0\0", false);
+        check(2, b"1\t0/2500000\tx\n", false); // not on the way
+        check(6, text, false);
     }
 }

@@ -10,7 +10,7 @@ use pgclient::{Client, ConnectOptions};
 use repository::{Member, Repository};
 use store::{OpenOptions, Secret, Store};
 
-use crate::config::{ClusterConfig, Config, RepositoryConfig};
+use crate::config::{ClusterConfig, Config, KeySource, RepositoryConfig};
 use crate::output::Printer;
 use crate::secrets;
 
@@ -116,7 +116,20 @@ pub(crate) async fn open_members(
     }
     let owner =
         tables.first().map_or_else(String::new, |table| format!("repository '{}'", table.name));
-    let unlock = secrets::unlock_of(&keys, &owner)?;
+    open_with(members, &keys, &owner).await
+}
+
+/// Opens members with the first of `keys` that can be had. Where keys are configured the set is
+/// encrypted, also when none of them can be had without a person.
+pub(crate) async fn open_with(
+    members: Vec<Member>,
+    keys: &[KeySource],
+    owner: &str,
+) -> anyhow::Result<Repository> {
+    let unlock = secrets::unlock_of(keys, owner)?;
+    if unlock.is_none() {
+        repository::unlock::describe_set(&members, !keys.is_empty()).await?;
+    }
     Ok(repository::unlock::open(members, unlock.as_ref()).await?)
 }
 

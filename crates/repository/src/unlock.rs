@@ -4,6 +4,7 @@
 //! key wraps one data key per epoch. Opening runs at most one slot's derivation: for a key file and
 //! a recovery code that is a hash, for a passphrase Argon2id.
 
+mod descriptor;
 mod method;
 mod wire;
 mod wrap;
@@ -23,26 +24,12 @@ use crate::names;
 use crate::object::{from_cbor, open_object, to_cbor};
 use crate::seal::Secret;
 use crate::set::{Member, Put, Repository, explain};
+pub use descriptor::{Descriptor, describe, describe_set};
 pub use method::{ARGON2_DEFAULT, ArgonCost, Method, Unlock};
 use wire::{DescriptorWire, EpochWire, SlotWire};
 use wrap::{
     epoch_binding, epoch_wrapping, seal_epoch, slot_binding, slot_wrapping, unwrap_key, wrap_key,
 };
-
-/// What the clear descriptor says of a repository.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Descriptor {
-    /// The set it belongs to.
-    pub set: Id,
-    /// This member.
-    pub member: Id,
-    /// Whether objects are encrypted.
-    pub encrypted: bool,
-    /// Whether it was declared to have one writer only, because put-if-absent is not honoured.
-    pub single_writer: bool,
-    /// When the member was created.
-    pub created: Timestamp,
-}
 
 /// A slot as listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,10 +101,7 @@ impl NewSet {
         new: &NewRepository<'_>,
     ) -> Result<(), Error> {
         self.must_be_free(store).await?;
-        let clear = Repository::new(
-            vec![Member { name: String::new(), store: Arc::clone(store) }],
-            Arc::new(SetKeys::plain(self.set)),
-        );
+        let clear = clear_repository(store, self.set);
         if let (Some(root), Some(data)) = (&self.root, &self.data) {
             for (name, unlock) in new.slots {
                 put_slot(&clear, root, name, unlock, new.created).await?;
@@ -156,63 +140,13 @@ impl NewSet {
     }
 }
 
-/// Reads the clear descriptor.
-///
-/// # Errors
-/// [`Error::NoRepository`] when there is none.
-pub async fn describe(store: &Arc<dyn Store>) -> Result<Descriptor, Error> {
-    let key = names::descriptor();
-    let bytes = match store.get(&key).await {
-        Err(store::Error::NotFound { .. }) => {
-            return Err(Error::NoRepository { store: store.address().into() });
-        }
-        other => other?,
-    };
-    let (set, frame) = clear_frame(store, Kind::Descriptor, &key, &bytes)?;
-    let wire: DescriptorWire = from_cbor(&frame).map_err(|why| damaged(store, &key, why))?;
-    if wire.encryption > 1 {
-        let reason = format!("encryption method {}", wire.encryption);
-        return Err(Error::Newer { key: key.to_string(), reason });
-    }
-    Ok(Descriptor {
-        set,
-        member: Id::from_bytes(wire.member),
-        encrypted: wire.encryption == 1,
-        single_writer: wire.single_writer,
-        created: time(wire.created_us),
-    })
-}
-
 /// Opens a set: every member must be of one set, and `unlock` must open a slot of one of them.
 ///
 /// # Errors
-/// [`Error::NoRepository`], [`Error::NotOneSet`], [`Error::NoSlotOpens`], or an error of a store.
+/// As [`describe_set`]; [`Error::NoSlotOpens`]; or an error of a store.
 /// A member that does not answer fails the opening; callers who can do without leave it out.
 pub async fn open(members: Vec<Member>, unlock: Option<&Unlock>) -> Result<Repository, Error> {
-    let mut first: Option<Descriptor> = None;
-    for member in &members {
-        let seen = describe(&member.store).await?;
-        match &first {
-            Some(expected) if expected.set != seen.set => {
-                return Err(Error::NotOneSet {
-                    store: member.store.address().into(),
-                    expected: expected.set.to_string(),
-                    seen: seen.set.to_string(),
-                });
-            }
-            // The descriptor is in the clear: nothing in it is believed that weakens the set. A key
-            // that is at hand means that the set is encrypted, and members agree.
-            Some(expected) if expected.encrypted != seen.encrypted => {
-                return Err(downgraded(&member.store, "another member says the opposite"));
-            }
-            Some(_) => {}
-            None if unlock.is_some() && !seen.encrypted => {
-                return Err(downgraded(&member.store, "a key for it is configured"));
-            }
-            None => first = Some(seen),
-        }
-    }
-    let descriptor = first.ok_or_else(|| Error::NoRepository { store: String::new() })?;
+    let descriptor = describe_set(&members, unlock.is_some()).await?;
     if !descriptor.encrypted {
         return Ok(Repository::new(members, Arc::new(SetKeys::plain(descriptor.set))));
     }
@@ -245,7 +179,7 @@ pub async fn slots(store: &Arc<dyn Store>) -> Result<Vec<SlotInfo>, Error> {
 /// Adds a slot to one member. `present` opens an existing one.
 ///
 /// # Errors
-/// [`Error::NoSlotOpens`], or an error of the store.
+/// As [`describe_set`], [`Error::NoSlotOpens`], or an error of the store.
 pub async fn add_slot(
     store: &Arc<dyn Store>,
     present: &Unlock,
@@ -253,7 +187,7 @@ pub async fn add_slot(
     added: &Unlock,
     created: Timestamp,
 ) -> Result<Id, Error> {
-    let set = describe(store).await?.set;
+    let set = describe_set(&[nameless(store)], true).await?.set;
     let root = open_root(store, set, Some(present)).await?;
     let clear = clear_repository(store, set);
     put_slot(&clear, &root, name, added, created).await
@@ -264,15 +198,16 @@ pub async fn add_slot(
 /// earlier call was interrupted, are copied first.
 ///
 /// # Errors
-/// [`Error::NoSlotOpens`]; [`Error::Conflict`] when another process added one at the same moment;
-/// an error of a store. Calling it again completes what was begun.
+/// As [`describe_set`], before anything is written; [`Error::NoSlotOpens`]; [`Error::Conflict`]
+/// when another process added one at the same moment; an error of a store. Calling it again
+/// completes what was begun.
 pub async fn add_epoch(
     members: &[Member],
     unlock: &Unlock,
     created: Timestamp,
 ) -> Result<u32, Error> {
     let first = members.first().ok_or_else(|| Error::NoRepository { store: String::new() })?;
-    let set = describe(&first.store).await?.set;
+    let set = describe_set(members, true).await?.set;
     share_epochs(members, set).await?;
     let (root, keys) = open_keys(&first.store, set, Some(unlock)).await?;
     let epoch = keys.current_epoch() + 1;
@@ -324,14 +259,16 @@ fn epoch_conflict(key: &Key) -> Error {
 /// Makes `store` a member of an existing set with slots of its own; `present` opens the set.
 ///
 /// # Errors
-/// [`Error::RepositoryExists`], [`Error::NoSlotOpens`], or an error of a store.
+/// As [`describe_set`], [`Error::RepositoryExists`], [`Error::NoSlotOpens`], or an error of a
+/// store.
 pub async fn join_member(
     existing: &Arc<dyn Store>,
     present: Option<&Unlock>,
     store: &Arc<dyn Store>,
     new: &NewRepository<'_>,
 ) -> Result<(), Error> {
-    let descriptor = describe(existing).await?;
+    let has_key = present.is_some() || !new.slots.is_empty();
+    let descriptor = describe_set(&[nameless(existing)], has_key).await?;
     let set = descriptor.set;
     if !descriptor.encrypted {
         let plain = NewSet { set, root: None, data: None, epoch: OnceLock::new() };
@@ -354,8 +291,12 @@ pub async fn join_member(
 }
 
 fn clear_repository(store: &Arc<dyn Store>, set: Id) -> Repository {
-    let member = Member { name: String::new(), store: Arc::clone(store) };
-    Repository::new(vec![member], Arc::new(SetKeys::plain(set)))
+    Repository::new(vec![nameless(store)], Arc::new(SetKeys::plain(set)))
+}
+
+/// A member whose name nobody will see.
+fn nameless(store: &Arc<dyn Store>) -> Member {
+    Member { name: String::new(), store: Arc::clone(store) }
 }
 
 async fn open_keys(
@@ -465,15 +406,6 @@ fn clear_frame(
     let frames = open_object(&keys, kind, bytes).map_err(|error| named(header.set, error))?;
     let frame = frames.into_iter().next();
     Ok((header.set, frame.ok_or_else(|| damaged(store, key, "it holds no frame".into()))?))
-}
-
-/// A descriptor that says "not encrypted" where that cannot be true.
-fn downgraded(store: &Arc<dyn Store>, because: &str) -> Error {
-    damaged(
-        store,
-        &names::descriptor(),
-        format!("it says that nothing is encrypted, but {because}"),
-    )
 }
 
 fn damaged(store: &Arc<dyn Store>, key: &Key, reason: String) -> Error {

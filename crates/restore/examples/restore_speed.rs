@@ -82,6 +82,7 @@ async fn measure(
             recovery: Some(recovery),
             hba: String::new(),
         },
+        histories: Vec::new(),
     };
     let report =
         restore::restore(&repository, &root, &options, &Silent, &SystemClock::new()).await?;

@@ -20,7 +20,7 @@ use crate::{Error, target};
 pub(crate) const CLAIM_FILE: &str = "rollforward.restoring";
 
 /// What a mark that was being written when the process was killed is called.
-const DRAFT_PREFIX: &str = ".rollforward.restoring.";
+pub(crate) const DRAFT_PREFIX: &str = ".rollforward.restoring.";
 
 /// Folders that are being filled by us.
 #[derive(Debug)]

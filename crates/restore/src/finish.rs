@@ -1,16 +1,16 @@
 //! What makes a copied directory a cluster that recovers: labels, settings, and `pg_control` last.
 
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use pg::recovery::{RECOVERY_SIGNAL_FILE, STANDBY_SIGNAL_FILE};
-use pg::{BackupLabel, ControlFile};
+use pg::{BackupLabel, ControlFile, TimelineId, WalFileName};
 use repository::root::Root;
 use stdx::durable;
 
 use crate::config::{Configuration, put};
 use crate::copy::{self, HeldBack};
-use crate::ground::Ground;
+use crate::ground::{Ground, LastFolder};
 use crate::quarantine::QUARANTINE_FILE;
 use crate::tablespaces::Place;
 use crate::{Error, Options};
@@ -96,6 +96,9 @@ pub(crate) fn run(
     for (name, text) in options.quarantine.files() {
         write(name, text.as_bytes())?;
     }
+    for (timeline, content) in &options.histories {
+        write_history(*timeline, content, mode, ground)?;
+    }
     if options.quarantine.recovers() {
         write(RECOVERY_SIGNAL_FILE, b"")?;
     }
@@ -110,6 +113,20 @@ pub(crate) fn run(
     }
     write(pg::control::CONTROL_FILE_PATH, &control)?;
     Ok(taken_out)
+}
+
+/// Puts a timeline's history where PostgreSQL keeps it. It is durable with everything else.
+fn write_history(
+    timeline: TimelineId,
+    content: &[u8],
+    mode: u32,
+    ground: &Ground,
+) -> Result<(), Error> {
+    let path = format!("pg_wal/{}", WalFileName::History(timeline)).into_bytes();
+    let spot = ground.spot(&path, &mut LastFolder::default())?;
+    spot.create(mode, ground.owner)
+        .and_then(|file| file.write_all_at(content, 0))
+        .map_err(|error| Error::file("write", &ground.full(&path), error))
 }
 
 /// Makes every file system durable, each once.

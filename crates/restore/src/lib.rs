@@ -24,6 +24,7 @@ pub mod quarantine;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pg::TimelineId;
 use repository::Repository;
 use repository::root::Root;
 use repository::tree::EntryKind;
@@ -55,6 +56,9 @@ pub struct Options {
     pub workers: usize,
     /// Settings of recovery and quarantine.
     pub quarantine: Quarantine,
+    /// The history files of the timelines on the way, for `pg_wal`: what PostgreSQL asks for after
+    /// it has removed `recovery.signal` must not depend on a repository.
+    pub histories: Vec<(TimelineId, Vec<u8>)>,
 }
 
 /// What was restored.

@@ -9,6 +9,8 @@ use repository::Repository;
 use repository::root::Root;
 use repository::tree::EntryKind;
 use repository::walk::Walk;
+use rustix::fs::Access;
+use rustix::io::Errno;
 use stdx::ByteCount;
 
 use crate::Error;
@@ -41,7 +43,27 @@ pub(crate) fn check(directory: &Path, places: &[Place], owner: Owner) -> Result<
         seen.push(real);
         owner.check(&place.directory)?;
     }
-    check_folders(directory, places)
+    check_folders(directory, places)?;
+    check_writable(directory)?;
+    places.iter().try_for_each(|place| check_writable(&place.directory))
+}
+
+/// Refuses a folder that cannot be filled, or cannot be made below the nearest one that is there.
+fn check_writable(folder: &Path) -> Result<(), Error> {
+    let first_missing = folder.ancestors().take_while(|path| !path.exists()).last();
+    let existing = first_missing.map_or(folder, |path| path.parent().unwrap_or(path));
+    match rustix::fs::access(existing, Access::WRITE_OK | Access::EXEC_OK) {
+        Ok(()) => return Ok(()),
+        // Its owner is known to be who restores, and that gives it its mode first of all.
+        Err(Errno::ACCESS) if first_missing.is_none() => return Ok(()),
+        Err(_) => {}
+    }
+    // access(2) knows nothing of capabilities: what it denies is tried before it is refused.
+    let probe = existing.join(format!("{}{}", claim::DRAFT_PREFIX, stdx::Id::random()));
+    let (verb, path) = first_missing.map_or(("write into", folder), |path| ("create", path));
+    fs::create_dir(&probe)
+        .and_then(|()| fs::remove_dir(&probe))
+        .map_err(|error| Error::file(verb, path, error))
 }
 
 /// Refuses folders that hold something that no unfinished restore of ours left.

@@ -88,12 +88,15 @@ impl Scene {
             format!("restore shop --copy --latest --to {}", folder("never")),
             format!("adopt shop --at {}", self.restored.display()),
             "init --enable-archiving".into(),
+            format!("key add --key-file {}", folder("never")),
+            format!("key add --recovery-code-file {}", folder("never")),
+            "key rotate".into(),
         ]
     }
 
-    /// Checks that no command believes it, and that nothing comes of any.
+    /// Checks that no command believes these repositories, and that nothing comes of any.
     #[track_caller]
-    fn refused(&self) {
+    fn refused(&self, forged: &[&str]) {
         let state = || ["main", "second"].map(|name| contents(&self.site.repository(name)));
         let before = state();
         for words in self.commands() {
@@ -103,7 +106,14 @@ impl Scene {
         }
         assert!(!self.site.folder.join("never").exists());
         let checked = self.site.run("check shop --read-only").ended(3);
-        assert!(checked.to_string().contains(SAID), "{checked}");
+        for name in forged {
+            let problem = checked.as_array().unwrap().iter().any(|finding| {
+                finding["subject"] == format!("repository {name}")
+                    && finding["weight"] == "problem"
+                    && text(finding, "seen").contains(SAID)
+            });
+            assert!(problem, "{name}: {checked}");
+        }
         self.wal_get_aborts();
         assert!(state() == before);
     }
@@ -134,16 +144,16 @@ fn no_command_believes_that_a_repository_with_keys_is_not_encrypted() {
     let scene = Scene::make(16);
     let Scene { site, .. } = &scene;
     let [main, second] = ["main", "second"].map(|name| downgrade(site, name));
-    scene.refused();
+    scene.refused(&["main", "second"]);
     // One is enough, whichever it is.
     fs::write(descriptor(site, "second"), &second).unwrap();
-    scene.refused();
+    scene.refused(&["main"]);
     let alone = "restore shop --copy --latest --repository second";
     let to = site.folder.join("alone");
     site.run(&format!("{alone} --to {}", to.display())).done();
     downgrade(site, "second");
     fs::write(descriptor(site, "main"), &main).unwrap();
-    scene.refused();
+    scene.refused(&["second"]);
 
     fs::write(descriptor(site, "second"), &second).unwrap();
     let path = scene.segment.display();
@@ -172,4 +182,64 @@ fn on_a_bare_machine_neither_key_opens_it() {
         assert!(said.contains(SAID), "{said}");
         assert!(!fetched.exists());
     }
+}
+
+#[test]
+fn init_adds_no_repository_to_a_set_that_denies_its_encryption() {
+    let site = Site::new(17);
+    site.backup();
+    site.archive();
+    let (third, key) = (site.repository("third"), site.folder.join("third.key"));
+    site.edit_config("\"second\"]", "\"second\", \"third\"]");
+    let table = format!(
+        "[repository.third]\nurl = \"{}\"\nkeys = [\"file:{}\"]\n\n[cluster.shop]",
+        third.display(),
+        key.display()
+    );
+    site.edit_config("[cluster.shop]", &table);
+    let init = format!("init --recovery-code-file {}", site.folder.join("recovery-code").display());
+    let state = || ["main", "second"].map(|name| contents(&site.repository(name)));
+    for forged in [&["main"][..], &["second"], &["main", "second"]] {
+        let genuine: Vec<_> =
+            forged.iter().map(|name| (descriptor(&site, name), downgrade(&site, name))).collect();
+        let before = state();
+        let said = site.run(&init).failed("RF0301", 1);
+        assert!(said.contains(SAID), "{said}");
+        assert!(state() == before, "{forged:?}: something was written");
+        assert!(!third.exists() && !key.exists(), "{forged:?}");
+        genuine.into_iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+    }
+    let made = site.run(&init).done();
+    assert_eq!(made["repositories"][2]["created"], true, "{made}");
+    assert_eq!(made["repositories"][2]["set"], made["repositories"][0]["set"]);
+    site.backup();
+    let alone = site.restore("alone", "--copy --repository third");
+    assert_eq!(alone.cluster.psql("SELECT 1"), "1");
+}
+
+#[test]
+fn keys_that_only_a_person_has_mean_encryption_too() {
+    let site = Site::new(14);
+    site.backup();
+    let segment = site.cluster.data_dir().join("pg_wal").join(site.archive());
+    let host_key = format!("\"file:{}\", ", site.folder.join("host.key").display());
+    site.edit_config(&host_key, "");
+    let commands = [
+        "backup shop".to_owned(),
+        "backups shop".to_owned(),
+        format!("wal push --cluster shop {}", segment.display()),
+    ];
+    for words in &commands {
+        site.run(words).failed("RF0305", 1);
+    }
+    for name in ["main", "second"] {
+        downgrade(&site, name);
+    }
+    let state = || ["main", "second"].map(|name| contents(&site.repository(name)));
+    let before = state();
+    for words in &commands {
+        let said = site.run(words).failed("RF0301", 1);
+        assert!(said.contains(SAID), "{words}: {said}");
+    }
+    assert!(state() == before);
 }

@@ -208,20 +208,32 @@ fn directories_that_are_not_ours_to_fill_are_left_as_they_are() {
 #[test]
 fn where_this_user_cannot_write_nothing_is_made() {
     let site = Site::new(18);
+    let space = site.folder.folder("space", 0o700);
+    site.cluster.psql(&format!("CREATE TABLESPACE space LOCATION '{}'", space.display()));
     site.backup();
     site.archive();
-    let refused = |directory: &Path, closed: &Path, part: &str| {
-        let words = format!("restore shop --to {} --start", directory.display());
+    let spaces = format!("--tablespaces {}", site.folder.join("spaces").display());
+    // Nothing is reserved either.
+    let records = || ["main", "second"].map(|name| site.objects(name, "lineage/"));
+    let before = records();
+    let cannot = |directory: &Path, spaces: &str, closed: &Path, part: &str| {
+        let words = format!("restore shop --to {} {spaces} --start", directory.display());
         let said = site.run(&words).failed("RF0704", 1);
         assert!(said.contains(part), "{said}");
         assert!(said.contains(&closed.display().to_string()), "{said}");
         // A closed folder can still be looked into: the test is root.
         assert_eq!(fs::read_dir(closed).unwrap().count(), 0, "{said}");
+        assert_eq!(records(), before, "a timeline was taken: {said}");
     };
+    let refused =
+        |directory: &Path, closed: &Path, part: &str| cannot(directory, &spaces, closed, part);
     let closed = site.folder.folder("closed", 0o755);
     chown(&closed, Some(0), Some(0)).expect("run as root");
     refused(&closed.join("data"), &closed, "ermission denied");
     refused(&closed.join("to/be/made/data"), &closed, "ermission denied");
+    let below = format!("--tablespaces {}", closed.join("spaces").display());
+    cannot(&site.folder.join("open"), &below, &closed, "ermission denied");
+    assert!(!site.folder.join("open").exists());
     // One that it may not even look into.
     fs::set_permissions(&closed, Permissions::from_mode(0o700)).unwrap();
     refused(&closed.join("data"), &closed, "ermission denied");
@@ -230,9 +242,12 @@ fn where_this_user_cannot_write_nothing_is_made() {
     disk.set_read_only();
     refused(&disk.path().join("data"), disk.path(), "ead-only file system");
 
-    // The same words succeed once somebody has given way.
+    // The same words succeed once somebody has given way, and a folder's own mode is ours to set.
     testbed::give_to_postgres(&closed);
-    site.restored("closed/to/be/made/data", "--latest");
+    let made = site.restored("closed/to/be/made/data", &format!("--latest {spaces}"));
+    assert_eq!(made.report["reserved_timeline"], 2, "the first one that was taken");
+    site.folder.folder("no-writing", 0o500);
+    site.restored("no-writing", &format!("--latest --tablespaces {}", closed.display()));
 }
 
 #[test]

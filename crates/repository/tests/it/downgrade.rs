@@ -32,3 +32,32 @@ async fn a_key_at_hand_refuses_a_repository_that_claims_not_to_be_encrypted() {
     downgrade(&store).await;
     is_refused(&open().await.unwrap_err(), "a key for it is configured");
 }
+
+#[tokio::test]
+async fn nothing_is_added_to_a_repository_that_claims_not_to_be_encrypted() {
+    let (_, store) = support::in_memory().await;
+    downgrade(&store).await;
+    let new: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let (key, spare) = (key_file(1), key_file(2));
+    let slots = [("spare".to_owned(), key_file(2))];
+    let everything = async || store.list("", None, 1000).await.unwrap();
+    let before = everything().await;
+    let because = "a key for it is configured";
+    let error = unlock::add_slot(&store, &key, "spare", &spare, support::now()).await.unwrap_err();
+    is_refused(&error, because);
+    let members = [member("main", &store)];
+    is_refused(&unlock::add_epoch(&members, &key, support::now()).await.unwrap_err(), because);
+    // A key for the set, or one for the new member: either says what the set must be.
+    for (present, slots) in
+        [(Some(&key), &slots[..0]), (None, &slots[..]), (Some(&key), &slots[..])]
+    {
+        let new_member = NewRepository { slots, single_writer: false, created: support::now() };
+        let joined = unlock::join_member(&store, present, &new, &new_member).await;
+        is_refused(&joined.unwrap_err(), because);
+    }
+    // Nor when the key is not at hand, and nor beside one that tells the truth.
+    is_refused(&unlock::describe_set(&members, true).await.unwrap_err(), because);
+    assert!(!unlock::describe_set(&members, false).await.unwrap().encrypted);
+    assert_eq!(everything().await, before);
+    assert!(new.list("", None, 1).await.unwrap().is_empty());
+}

@@ -170,6 +170,7 @@ pub(crate) fn options(directory: &Path, wal: &Path, port: u16, timeline: Timelin
             recovery: Some(Quarantine::recovery(command, timeline, None, TargetAction::Promote)),
             hba: HBA.into(),
         },
+        histories: Vec::new(),
     }
 }
 

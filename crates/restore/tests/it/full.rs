@@ -1,10 +1,11 @@
 //! A restored cluster of every major holds what was backed up, and is in quarantine.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use pg::MajorVersion;
 use pg::recovery::{RecoveryTarget, TargetAction};
+use pg::{MajorVersion, TimelineId};
 use restore::{Destiny, Quarantine};
 use testbed::postgres::{Builder, Cluster};
 
@@ -224,7 +225,12 @@ async fn a_copy_pauses_at_its_target_and_a_successor_holds_its_wal() {
     };
     let mut options = backup.options(&backup.directory());
     options.quarantine.recovery = recovery(TargetAction::Pause);
+    let told = b"1\t0/3000000\ta history is not looked into here\n".to_vec();
+    options.histories = vec![(TimelineId::new(0x1F), told.clone())];
     backup.restore(&options).await.unwrap();
+    let history = options.directory.join("pg_wal/0000001F.history");
+    assert_eq!(fs::read(&history).unwrap(), told);
+    assert_eq!(fs::metadata(&history).unwrap().permissions().mode() & 0o777, 0o600);
     let mut paused = backup.cluster(&options);
     paused.start();
     paused.wait_until("SELECT pg_get_wal_replay_pause_state()", "paused", SOON);

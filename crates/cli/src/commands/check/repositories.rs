@@ -32,7 +32,10 @@ async fn one(
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
     let store = wiring::open_store(table, false)?;
-    let descriptor = unlock::describe(&store).await?;
+    let member =
+        repository::Member { name: table.name.clone(), store: std::sync::Arc::clone(&store) };
+    let members = [member];
+    let descriptor = unlock::describe_set(&members, !table.keys.is_empty()).await?;
     findings.good(subject, format!("'{}' answers, set {}", store.address(), descriptor.set));
     if !read_only && !table.single_writer {
         store::prove_put_if_absent(&store, &stdx::Id::random).await?;
@@ -47,9 +50,7 @@ async fn one(
         return Ok(());
     }
     let unlock = secrets::unlock_of(&table.keys, subject)?;
-    let member =
-        repository::Member { name: table.name.clone(), store: std::sync::Arc::clone(&store) };
-    unlock::open(vec![member], unlock.as_ref()).await?;
+    unlock::open(members.into(), unlock.as_ref()).await?;
     let by = unlock.map_or_else(String::new, |unlock| unlock.describe());
     let slots = unlock::slots(&store).await?.len();
     findings.good(subject, format!("{by} opens it; it has {slots} slots"));

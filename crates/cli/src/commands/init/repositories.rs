@@ -40,21 +40,15 @@ pub(super) async fn ensure(
     members: &[String],
     now: Timestamp,
 ) -> anyhow::Result<Vec<Made>> {
-    let tables: Vec<&RepositoryConfig> =
-        members.iter().filter_map(|name| config.repositories.get(name)).collect();
-    let mut existing: Option<(Arc<dyn Store>, &RepositoryConfig)> = None;
+    let mut places = Vec::new();
+    for table in members.iter().filter_map(|name| config.repositories.get(name)) {
+        places.push((table, find(table).await?));
+    }
+    let existing = open_existing(&places).await?;
     let mut stores = Vec::new();
-    for table in tables {
-        let store = create_store(config, table)?;
-        let there = match unlock::describe(&store).await {
-            Ok(_) => true,
-            Err(repository::Error::NoRepository { .. }) => false,
-            Err(error) => return Err(error.into()),
-        };
-        if there && existing.is_none() {
-            existing = Some((Arc::clone(&store), table));
-        }
-        stores.push((store, table, there));
+    for (table, found) in places {
+        let there = found.is_some();
+        stores.push((found.map_or_else(|| create_store(config, table), Ok)?, table, there));
     }
     let missing: Vec<_> = stores.iter().filter(|(_, _, there)| !there).collect();
     for (store, table, _) in &missing {
@@ -68,9 +62,7 @@ pub(super) async fn ensure(
         let new =
             NewRepository { slots: &secrets, single_writer: table.single_writer, created: now };
         match &existing {
-            Some((first, table)) => {
-                let present =
-                    secrets::unlock_of(&table.keys, &format!("repository '{}'", table.name))?;
+            Some((first, present)) => {
                 unlock::join_member(first, present.as_ref(), store, &new).await?;
                 repository::records::copy(first, store).await?;
             }
@@ -102,6 +94,42 @@ pub(super) async fn ensure(
     Ok(made)
 }
 
+/// The repository at a place, if there is one; makes nothing.
+async fn find(table: &RepositoryConfig) -> anyhow::Result<Option<Arc<dyn Store>>> {
+    if local_path(table).is_some_and(|path| !path.exists()) {
+        return Ok(None);
+    }
+    let store = open_store(table, false)?;
+    match unlock::describe(&store).await {
+        Ok(_) => Ok(Some(store)),
+        Err(repository::Error::NoRepository { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A set's first repository that is there, and the key that opens it. Nothing is made beside
+/// repositories that are not of one set, deny their encryption, or do not open.
+async fn open_existing(
+    places: &[(&RepositoryConfig, Option<Arc<dyn Store>>)],
+) -> anyhow::Result<Option<(Arc<dyn Store>, Option<Unlock>)>> {
+    let mut members = Vec::new();
+    let mut keys = Vec::new();
+    for (table, found) in places {
+        let Some(store) = found else { continue };
+        keys.extend(table.keys.iter().cloned());
+        members.push(Member { name: table.name.clone(), store: Arc::clone(store) });
+    }
+    let Some(first) = members.first().cloned() else { return Ok(None) };
+    let has_key = places.iter().any(|(table, _)| !table.keys.is_empty());
+    unlock::describe_set(&members, has_key).await?;
+    if members.len() == places.len() {
+        return Ok(Some((first.store, None)));
+    }
+    let present = secrets::unlock_of(&keys, &format!("repository '{}'", first.name))?;
+    unlock::open(members, present.as_ref()).await?;
+    Ok(Some((first.store, present)))
+}
+
 /// Removes what an `init` left that was interrupted before it wrote the descriptor: keys that
 /// nothing can have been sealed with. Where anything else is, nothing is touched: somebody may have
 /// lost a descriptor only.
@@ -125,10 +153,9 @@ async fn clear_leftovers(context: &Context<'_>, store: &Arc<dyn Store>) -> anyho
 /// Opens the store; the folders of a local one that are made for it belong to whoever runs the
 /// server: its archiver stores into them.
 fn create_store(config: &Config, table: &RepositoryConfig) -> anyhow::Result<Arc<dyn Store>> {
-    let path = Path::new(table.url.strip_prefix("file://").unwrap_or(&table.url));
-    let made: Vec<&Path> = match path.is_absolute() {
-        true => path.ancestors().take_while(|folder| !folder.exists()).collect(),
-        false => Vec::new(),
+    let made: Vec<&Path> = match local_path(table) {
+        Some(path) => path.ancestors().take_while(|folder| !folder.exists()).collect(),
+        None => Vec::new(),
     };
     let store = open_store(table, true)?;
     for cluster in config.clusters.values() {
@@ -139,6 +166,12 @@ fn create_store(config: &Config, table: &RepositoryConfig) -> anyhow::Result<Arc
         }
     }
     Ok(store)
+}
+
+/// The folder of a local repository.
+fn local_path(table: &RepositoryConfig) -> Option<&Path> {
+    let path = Path::new(table.url.strip_prefix("file://").unwrap_or(&table.url));
+    path.is_absolute().then_some(path)
 }
 
 /// The store must honour put-if-absent, unless one writer was declared.

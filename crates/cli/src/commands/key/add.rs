@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use repository::Member;
 use repository::key_file::KeyFile;
 use repository::recovery_code::RecoveryCode;
 use repository::unlock::{self, Unlock};
@@ -11,6 +12,7 @@ use stdx::{Clock, SystemClock};
 
 use super::super::Context;
 use super::tables;
+use crate::config::RepositoryConfig;
 use crate::failure::Error;
 use crate::wiring::{block_on, open_store};
 use crate::{secrets, wiring};
@@ -44,23 +46,22 @@ struct Added {
 pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Result<u8> {
     let config = context.config()?;
     let cluster = config.cluster(arguments.cluster.as_deref())?;
-    let (added, word) = secret(arguments, cluster)?;
     block_on(async {
-        let mut rows = Vec::new();
+        // Every repository has to open before a secret is made or a slot is written.
+        let mut opened = Vec::new();
         for table in tables(&config, cluster) {
-            let owner = format!("repository '{}'", table.name);
-            let present =
-                secrets::unlock_of(&table.keys, &owner)?.ok_or_else(|| Error::Failed {
-                    what: format!("no configured key opens {owner}"),
-                    hint: "name a key file in its `keys`".into(),
-                })?;
-            let store = open_store(table, false)?;
+            opened.push(open(table).await?);
+        }
+        let members: Vec<Member> = opened.iter().map(|(member, _)| member.clone()).collect();
+        unlock::describe_set(&members, true).await?;
+        let (added, word) = secret(arguments, cluster)?;
+        let mut rows = Vec::new();
+        for (member, present) in opened {
             let name = arguments.name.as_deref().unwrap_or(word);
             let now = SystemClock::new().now();
-            let slot = unlock::add_slot(&store, &present, name, &added, now).await?;
-            let member = repository::Member { name: table.name.clone(), store };
+            let slot = unlock::add_slot(&member.store, &present, name, &added, now).await?;
+            rows.push(Added { repository: member.name.clone(), slot: slot.to_string() });
             unlock::open(vec![member], Some(&added)).await.context("prove the new slot")?;
-            rows.push(Added { repository: table.name.clone(), slot: slot.to_string() });
         }
         let text: Vec<String> = rows
             .iter()
@@ -71,6 +72,18 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
         context.printer.result(&rows, &text.join("\n"));
         Ok(0)
     })
+}
+
+/// A repository and a way into it that is walked here.
+async fn open(table: &RepositoryConfig) -> anyhow::Result<(Member, Unlock)> {
+    let owner = format!("repository '{}'", table.name);
+    let present = secrets::unlock_of(&table.keys, &owner)?.ok_or_else(|| Error::Failed {
+        what: format!("no configured key opens {owner}"),
+        hint: "name a key file in its `keys`".into(),
+    })?;
+    let member = Member { name: table.name.clone(), store: open_store(table, false)? };
+    unlock::open(vec![member.clone()], Some(&present)).await?;
+    Ok((member, present))
 }
 
 fn secret(

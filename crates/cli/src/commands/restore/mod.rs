@@ -1,5 +1,6 @@
 //! `rollforward restore CLUSTER --to DIR`: resolve, reserve, fill, and start if asked.
 
+mod histories;
 mod server;
 mod settings;
 
@@ -154,6 +155,7 @@ async fn restore(
     let resolved = repository::target::resolve(repository, &lineage, &request).await?;
     let directory = std::path::absolute(&arguments.to)?;
     let root = root::read(repository, lineage.id, &resolved.backup.label).await?;
+    let segment_size = pg::SegmentSize::new(u32::try_from(resolved.backup.segment_size)?)?;
     let options = restore::Options {
         directory: directory.clone(),
         tablespaces: restore::Remap {
@@ -162,6 +164,7 @@ async fn restore(
         },
         workers: arguments.workers.or(cluster.workers).unwrap_or_else(super::wal::default_threads),
         quarantine: settings::quarantine(arguments, config, cluster, &resolved, &directory)?,
+        histories: histories::read(repository, &lineage, &resolved.path, segment_size).await?,
     };
     let progress = Progress::new("restore", context.printer);
     let restore_id = stdx::Id::random();

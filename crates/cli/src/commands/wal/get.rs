@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use archive::get::{GetRequest, get};
+use archive::get::{GetRequest, from_own_folder, get};
 use archive::prefetch::{self, Expectations, Spool};
 use archive::route::Route;
 use archive::verdict::{Exit, Verdict, exit_of};
@@ -145,6 +145,12 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
     let ticket_path = std::path::absolute(ticket_path)?;
     let ticket = Ticket::read(&ticket_path)?;
     let facts = ticket.facts()?;
+    if let Some(data) = ticket_path.parent() {
+        let folder = data.join("pg_wal");
+        if from_own_folder(&arguments.name, &folder, &facts.route, &destination)? {
+            return Ok(0);
+        }
+    }
     let expected = Expectations {
         restore: &ticket.restore,
         system_id: facts.system_id,

@@ -9,7 +9,6 @@ use stdx::{Clock, SystemClock};
 use super::super::Context;
 use crate::config::{ClusterConfig, Config};
 use crate::failure::Error;
-use crate::secrets;
 use crate::wiring::{self, block_on, open_store};
 
 /// Arguments of `wal push`.
@@ -96,8 +95,7 @@ async fn open_cached(
         let store = std::sync::Arc::new(archive::cache::Cached::new(store, &cache));
         members.push(repository::Member { name: name.clone(), store });
     }
-    let unlock = secrets::unlock_of(&keys, &format!("cluster '{}'", cluster.name))?;
-    Ok(repository::unlock::open(members, unlock.as_ref()).await?)
+    wiring::open_with(members, &keys, &format!("cluster '{}'", cluster.name)).await
 }
 
 pub(crate) fn default_threads() -> usize {
