@@ -165,6 +165,8 @@ pub struct State {
     pub epoch: u32,
     /// Channels that could not be told, and what.
     pub untold: Vec<(String, String)>,
+    /// Whether the channels were ever told anything.
+    pub has_told: bool,
     /// What was warned of.
     pub warned: Vec<String>,
     /// Messages that were read, by id.

@@ -116,6 +116,12 @@ pub fn sequence_of(run: &str, key: &Key) -> Option<u32> {
     u32::from_str_radix(digits, 16).ok().filter(|_| digits.len() == 8)
 }
 
+/// A run's runbook, in the clear: what a person follows when nothing of ours works any more.
+#[must_use]
+pub fn runbook(run: &str) -> Option<Key> {
+    Key::new(format!("journal/runbook/{run}.md")).ok()
+}
+
 /// Prefix of the messages to a run.
 #[must_use]
 pub fn inbox(run: &str) -> String {

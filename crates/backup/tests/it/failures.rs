@@ -14,6 +14,7 @@ use testbed::poll;
 use testbed::postgres::Stop;
 
 use crate::fixture::{Notes, Protected, builder};
+use crate::forgetful::Forgetful;
 use crate::image::Image;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -224,21 +225,11 @@ async fn both_members_of_a_set_hold_the_same_bytes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_lacks_wal_keeps_the_backup_from_existing() {
-    let stores: [Arc<dyn Store>; 2] = [Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new())];
+    let second = Forgetful(Arc::new(MemoryStore::new()));
+    let stores: [Arc<dyn Store>; 2] = [Arc::new(MemoryStore::new()), Arc::new(second)];
     let mut protected = Protected::start_with(builder(14), stores.to_vec()).await;
-    // Whatever arrives in the second member is taken away again.
-    let second = Arc::clone(&stores[1]);
-    let thief = tokio::spawn(async move {
-        loop {
-            for meta in second.list("wal/", None, 1000).await.unwrap() {
-                second.delete(&meta.key).await.unwrap();
-            }
-            tokio::task::yield_now().await;
-        }
-    });
     protected.options.wal_timeout = Duration::from_secs(2);
     let error = protected.backup_err().await;
-    thief.abort();
     assert!(matches!(error, Error::WalNotArchived { .. }), "{error}");
     nothing_is_left(&protected).await;
 }

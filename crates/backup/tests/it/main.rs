@@ -3,6 +3,7 @@
 #![allow(clippy::print_stderr)] // shown when a test fails
 
 mod fixture;
+mod forgetful;
 mod image;
 
 mod changes;

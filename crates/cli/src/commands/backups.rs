@@ -5,6 +5,7 @@ use serde::Serialize;
 use stdx::ByteCount;
 
 use super::Context;
+use crate::orchestra::measured::{self, Measured};
 use crate::output::table;
 use crate::wiring::{Purpose, block_on, open_set};
 
@@ -32,6 +33,9 @@ pub(crate) struct Row {
     stored: u64,
     server_version: u32,
     damaged_pages: u64,
+    /// The last run of this host that restored it and went through.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proved: Option<Measured>,
 }
 
 impl From<&Summary> for Row {
@@ -48,6 +52,7 @@ impl From<&Summary> for Row {
             stored: summary.stored,
             server_version: summary.server_version,
             damaged_pages: summary.damaged_pages,
+            proved: None,
         }
     }
 }
@@ -67,9 +72,14 @@ pub(crate) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
         let repository = open_set(&config, cluster, only, Purpose::Read, context.printer).await?;
         let lineage = repository::lineage::of_cluster(&repository, &cluster.name).await?;
         let catalog = repository::catalog::backups(&repository, lineage.id).await?;
+        let mut proofs = measured::of_cluster(&config, &cluster.name);
+        let mut rows: Vec<Row> = catalog.backups.iter().map(Row::from).collect();
+        for row in &mut rows {
+            row.proved = proofs.remove(&row.label);
+        }
         let listing = Listing {
             cluster: cluster.name.clone(),
-            backups: catalog.backups.iter().map(Row::from).collect(),
+            backups: rows,
             problems: catalog
                 .problems
                 .iter()
@@ -85,8 +95,9 @@ fn print(context: &Context<'_>, listing: &Listing) {
     let mut text = if listing.backups.is_empty() {
         format!("no backups of cluster '{}'", listing.cluster)
     } else {
-        let mut list =
-            table(&["label", "kind", "stopped", "timeline", "stop", "size", "stored", ""]);
+        let mut list = table(&[
+            "label", "kind", "stopped", "timeline", "stop", "size", "stored", "proved", "",
+        ]);
         for row in &listing.backups {
             let damage = match row.damaged_pages {
                 0 => String::new(),
@@ -100,6 +111,7 @@ fn print(context: &Context<'_>, listing: &Listing) {
                 row.stop_lsn.clone(),
                 ByteCount::new(row.size).to_string(),
                 ByteCount::new(row.stored).to_string(),
+                row.proved.as_ref().map_or_else(|| "never".into(), Measured::text),
                 damage,
             ]);
         }

@@ -265,7 +265,11 @@ pub(crate) async fn create(
     };
     let mut end = Appended::nothing(run);
     home.append(&mut end, &writer, &SystemClock::new(), entry).await?;
-    files::write(&files::folder(config, run).join("runbook.md"), &runbook(plan))
+    let text = runbook(plan);
+    if let Err(error) = home.put_runbook(run, &text).await {
+        tracing::warn!(%error, "the runbook is not beside the journal");
+    }
+    files::write(&files::folder(config, run).join("runbook.md"), &text)
 }
 
 /// Closes the run that is gone on from; what objects were before it.

@@ -1,10 +1,12 @@
 //! What runs of a service took on this host, kept beside its other state for later predictions.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
 use recovery::journal::{Loaded, Verdict};
 use recovery::report::Report;
+use recovery::service::Database;
 use recovery::timings::{self, Timings};
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +44,29 @@ fn path(config: &Config, service: &str) -> PathBuf {
 pub(crate) fn runs(config: &Config, service: &str) -> Vec<Measured> {
     let text = std::fs::read_to_string(path(config, service)).unwrap_or_default();
     serde_json::from_str(&text).unwrap_or_default()
+}
+
+impl Measured {
+    /// For people: `2026-11-26, RTO 5.812 s`.
+    pub(crate) fn text(&self) -> String {
+        let rto = self.rto_ms.map_or_else(String::new, |ms| {
+            #[allow(clippy::cast_precision_loss)] // a figure for people
+            let seconds = ms as f64 / 1000.0;
+            format!(", RTO {seconds:.1} s")
+        });
+        format!("{}{rto}", self.at.strftime("%Y-%m-%d"))
+    }
+}
+
+/// The last proof of each backup of a cluster, by label.
+pub(crate) fn of_cluster(config: &Config, cluster: &str) -> BTreeMap<String, Measured> {
+    let on_it = config.services.values().filter(|service| match &service.database {
+        Database::Cluster(place) => place.cluster.name == cluster,
+        Database::Rds(_) => false,
+    });
+    let runs = on_it.flat_map(|service| runs(config, &service.name));
+    // Later ones replace earlier ones.
+    runs.filter_map(|run| Some((run.backup.clone()?, run))).collect()
 }
 
 /// What steps of a service take.

@@ -52,6 +52,15 @@ fn a_diagnosis_says_what_it_saw_of_a_running_and_of_a_stopped_server() {
     let mut shop = Shop::open(16);
     let healthy = shop.site.run("diagnose shop").done();
     assert_eq!(text(&healthy, "condition"), "healthy");
+    // Its own collector's file is read where there is one.
+    let data = shop.site.cluster.data_dir().to_owned();
+    fs::create_dir(data.join("log")).unwrap();
+    let line = "ERROR:  invalid page in block 7 of relation base/16384/16397";
+    fs::write(data.join("log/postgresql-Thu.log"), format!("LOG:  ready\n{line}\n")).unwrap();
+    fs::write(data.join("current_logfiles"), "stderr log/postgresql-Thu.log\n").unwrap();
+    let damaged = shop.site.run("diagnose shop").ended(3);
+    assert_eq!(text(&damaged, "condition"), "damaged");
+    assert!(damaged["evidence"].to_string().contains("invalid page in block 7"), "{damaged}");
     shop.site.cluster.stop(Stop::Immediate);
     let down = shop.site.run("diagnose shop").ended(3);
     assert_ne!(text(&down, "condition"), "healthy");

@@ -46,6 +46,9 @@ fn a_service_comes_back_by_one_command() {
     let listed = shop.site.run("runs").done();
     assert_eq!(text(&listed, "runs.0.run"), run);
     assert_eq!(text(&listed, "runs.0.verdict"), "restored");
+    // What a person would follow stands beside the journal, in the clear.
+    let runbook = fs::read_to_string(shop.path("main/journal/runbook").join(format!("{run}.md")));
+    assert!(runbook.unwrap().contains("rollforward restore shop"));
     // The report proves itself, and a changed one does not.
     let file = shop.path("state").join("runs").join(&run).join("report.json");
     shop.site.run(&format!("report {} --verify", file.display())).done();
@@ -284,7 +287,13 @@ fn a_gate_waits_and_another_target_goes_on_from_what_is_shut() {
     let first = ran.ended(5);
     assert!(shop.is_shut(), "{first}");
     let asked = mails.messages().join("\n");
-    for words in ["Subject: [shop] waits for approval", "the invoices are there", "run approve"] {
+    for words in [
+        "Subject: [shop] recovery begun",
+        "Subject: [shop] waits for approval",
+        "the invoices are there",
+        "run approve",
+        "rollforward restore shop",
+    ] {
         assert!(asked.contains(words), "{asked}");
     }
     let found = shop.site.run("locate shop").done();
@@ -412,6 +421,9 @@ fn a_drill_goes_through_and_production_goes_on() {
     let (before, after) = (restore(&guess), restore(&plan));
     assert_eq!(before["base_s"], after["base_s"]);
     assert_ne!(before["predicted_s"], after["predicted_s"], "{began}");
+    assert!(report["rpo_reached_ms"].as_i64().is_some(), "{report}");
+    let backups = site.run("backups shop").done();
+    assert_eq!(backups["backups"][0]["proved"]["rto_ms"], report["rto_ms"], "{backups}");
     assert!(after["attempt_s"].as_u64() >= before["attempt_s"].as_u64());
     // A drill that would touch production is refused before it begins.
     site.edit_config(&format!("{folder}/drill.env"), &format!("{folder}/shop.env"));

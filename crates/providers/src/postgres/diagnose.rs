@@ -1,6 +1,6 @@
 //! Is it there, does it answer, what do its files say.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -136,11 +136,27 @@ async fn ask(connection: &str, database: Option<&str>) -> Vec<Evidence> {
     evidence
 }
 
-/// The end of the log beside the data directory, where our own starts write it.
+/// Where a server's log may be: what the server's own collector notes in its data directory, the
+/// newest in the folder it writes to by default, and beside the data directory, where our own
+/// starts write it.
+fn log_file(directory: &Path) -> PathBuf {
+    let noted = std::fs::read_to_string(directory.join("current_logfiles")).unwrap_or_default();
+    let noted = noted.lines().find_map(|line| line.strip_prefix("stderr "));
+    if let Some(path) = noted.map(|name| directory.join(name)).filter(|path| path.exists()) {
+        return path;
+    }
+    let beside = directory.with_extension("log");
+    let entries = std::fs::read_dir(directory.join("log")).into_iter().flatten().flatten();
+    let changed = |path: &PathBuf| std::fs::metadata(path).and_then(|it| it.modified()).ok();
+    let all = entries.map(|entry| entry.path()).chain([beside.clone()]);
+    all.filter(|path| path.is_file()).max_by_key(changed).unwrap_or(beside)
+}
+
+/// What the end of the log says.
 fn log(directory: &Path) -> Evidence {
     use std::io::{Read, Seek, SeekFrom};
     let what = "server log";
-    let path = directory.with_extension("log");
+    let path = log_file(directory);
     let read = || -> std::io::Result<String> {
         let mut file = std::fs::File::open(&path)?;
         let len = file.metadata()?.len();

@@ -244,6 +244,20 @@ impl Home {
         Ok(loaded)
     }
 
+    /// Puts a run's runbook beside its journal, in the clear. It is a copy for bad times: where it
+    /// cannot be put, the run goes on, and is told why.
+    ///
+    /// # Errors
+    /// The home does not take it.
+    pub async fn put_runbook(&self, run: &str, text: &str) -> Result<(), store::Error> {
+        let Some(key) = objects::runbook(run) else { return Ok(()) };
+        let bytes = Bytes::copy_from_slice(text.as_bytes());
+        for (_, copy) in &self.copies {
+            let _ = copy.put_if_absent(&key, vec![bytes.clone()]).await;
+        }
+        self.store.put_if_absent(&key, vec![bytes]).await.map(drop)
+    }
+
     /// The contents of a run's records as JSON, whatever version wrote them: for showing only. The
     /// chain is not checked.
     ///

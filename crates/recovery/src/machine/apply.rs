@@ -81,6 +81,7 @@ impl State {
             measured: BTreeMap::new(),
             epoch: record.writer.epoch,
             untold: Vec::new(),
+            has_told: false,
             warned: Vec::new(),
             heard: Vec::new(),
             refused: Vec::new(),
@@ -279,6 +280,7 @@ impl State {
     }
 
     fn told(&mut self, channel: &str, what: &str, outcome: &str) {
+        self.has_told = true;
         self.untold.retain(|(name, seen)| name != channel || seen != what);
         if outcome != "told" {
             self.untold.push((channel.into(), what.into()));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Drive, Driver, Event, RunError};
 use crate::journal::{Appended, Entry, Loaded, ServiceState, Verdict};
 use crate::machine::{Awaited, Next, Phase, State};
-use crate::plan::StepKind;
+use crate::plan::{Mode, StepKind, runbook};
 
 /// How long the loop sleeps while it waits for a person.
 const WAIT_PERIOD: Duration = Duration::from_millis(500);
@@ -51,6 +51,7 @@ struct Waits {
 impl Drive<'_> {
     async fn go(&mut self) -> Result<Ended, RunError> {
         let mut waits: Option<Waits> = None;
+        self.tell_that_it_began().await?;
         loop {
             self.read_inbox().await?;
             self.heed_pause().await?;
@@ -151,6 +152,24 @@ impl Drive<'_> {
             tokio::time::sleep(WAIT_PERIOD).await;
         }
         Ok(())
+    }
+
+    /// People hear that a recovery has begun, with what they would do by hand if nothing else came.
+    async fn tell_that_it_began(&mut self) -> Result<(), RunError> {
+        let plan = &self.state.plan;
+        let is_silent = plan.mode != Mode::Incident || self.state.has_told || plan.tell.is_empty();
+        if is_silent || self.state.is_closed() {
+            return Ok(());
+        }
+        let text = format!(
+            "recovery of {} to {}, ready in {}\nrollforward run watch {}\n\n{}",
+            plan.service,
+            plan.target,
+            crate::plan::duration_text(plan.predicted_rto_s()),
+            self.state.run,
+            runbook(plan)
+        );
+        self.tell_channels("recovery begun", &text).await
     }
 
     /// Tells every channel that somebody has to approve. What halts a run was told before.

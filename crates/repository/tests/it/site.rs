@@ -151,11 +151,12 @@ impl Site {
         }
     }
 
-    /// Copies a data directory without what belongs to the running server.
+    /// Copies a data directory without what belongs to the running server. Files of it may vanish
+    /// meanwhile, as in any base backup.
     fn copy(&self, from: &std::path::Path, name: &str) -> PathBuf {
         let to = self.workdir.join(name);
         let script = format!(
-            "cp -a {from} {to} && cd {to} && rm -rf postmaster.pid postmaster.opts && \
+            "cp -a {from} {to}; cd {to} && [ -s PG_VERSION ] && rm -rf postmaster.pid postmaster.opts && \
              find pg_wal pg_replslot -mindepth 1 -type f -delete",
             from = from.display(),
             to = to.display()
