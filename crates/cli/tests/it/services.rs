@@ -401,6 +401,9 @@ fn a_drill_goes_through_and_production_goes_on() {
     site.folder.folder("drills", 0o755);
     let guess = site.run("plan shop --latest").done();
     assert!(guess["plan"]["warnings"].to_string().contains("times are guesses"), "{guess}");
+    // The drill replays something: its newest commit is what the RPO is measured with.
+    shop.wait_for_orders(3);
+    site.archive();
     let (setting, placed) = (shop.setting(), shop.placed());
     let report = site.run("drill shop --as oncall").done();
     assert_eq!(verdict(&report), ("restored".into(), "old".into()));
