@@ -22,7 +22,7 @@ mod writer;
 pub use own::OwnProgram;
 pub use postgres::diagnose::diagnose;
 pub use postgres::managers::{Manager, manager};
-pub use postgres::removal::{NotRemovable, Old, remove};
+pub use postgres::removal::{NotRemovable, Old};
 pub use postgres::sql::{SplitError, split_statements};
 pub use registry::Providers;
 pub use secrets::Secrets;

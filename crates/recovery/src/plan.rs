@@ -5,6 +5,7 @@
 
 mod digest;
 mod kind;
+mod redact;
 mod runbook;
 mod target;
 mod text;
@@ -15,6 +16,7 @@ use std::fmt;
 
 pub use digest::{PlanDigest, confirmation};
 pub use kind::StepKind;
+pub use redact::without_secrets;
 pub use runbook::runbook;
 pub use target::Target;
 pub use text::{duration_text, night_screen, plan_text, type_to_start};

@@ -64,7 +64,8 @@ pub(crate) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
         progress.finish();
         let report = report?;
         // A bare machine gets the services with it, too.
-        if let Err(error) = super::init::cluster::keep_config(&repository, &config).await {
+        if let Err(error) = super::init::cluster::keep_config_of_backup(&repository, &config).await
+        {
             let what = "the repository does not have this configuration";
             context.printer.note(&format!("warning: {what}: {error:#}"));
         }

@@ -22,6 +22,9 @@ pub(crate) struct Arguments {
     /// Who asks
     #[arg(long = "as", value_name = "PERSON")]
     person: Option<String>,
+    /// The person's key file [default: NAME.person beside the configuration]
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<std::path::PathBuf>,
 }
 
 pub(crate) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Result<u8> {
@@ -29,6 +32,7 @@ pub(crate) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
     let service = config.service(arguments.wanted.service.as_deref())?;
     let mode = if arguments.copy { Mode::Copy } else { Mode::Drill };
     let requester = persons::requester(arguments.person.as_deref());
+    persons::signer(&config, &requester, arguments.key_file.as_deref())?;
     persons::must_drive(&config, &requester)?;
     block_on(async {
         let home = open_home(&config, Some(service), true, context.printer).await?;

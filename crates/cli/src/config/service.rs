@@ -325,7 +325,7 @@ fn writer(key: &str, table: &wire::WriterTable) -> Result<Writer, Problem> {
             Some(deployment) => Writer::Kubernetes { context: value, deployment },
             None => return wrong(&format!("{key}.deployment"), "is missing"),
         },
-        "systemd" => Writer::Systemd { unit: value },
+        "systemd" => Writer::Systemd { unit: unit(value) },
         "command" => Writer::Command {
             name: value,
             start: command("start", &table.start)?,
@@ -363,6 +363,15 @@ fn validation(table: wire::ValidateTable) -> Result<Validation, Problem> {
     }
     let timeout = table.timeout.map(|text| span("validate.timeout", &text)).transpose()?;
     Ok(Validation { sql: table.sql, timeout, schema, tables })
+}
+
+/// A unit's whole name: `systemctl` adds `.service` to a bare one, and the bus does not.
+fn unit(name: String) -> String {
+    const TYPES: [&str; 6] = [".service", ".target", ".socket", ".timer", ".path", ".slice"];
+    match TYPES.iter().any(|kind| name.ends_with(kind)) {
+        true => name,
+        false => format!("{name}.service"),
+    }
 }
 
 fn smokes(key: &str, tables: &[wire::SmokeTable]) -> Result<Vec<Smoke>, Problem> {

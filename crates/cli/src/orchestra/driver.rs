@@ -176,7 +176,9 @@ pub(crate) async fn drive_to_end(
     let loaded = driver.home.load(&run).await?;
     let report = Report::of(&loaded)?;
     let (path, _) = files::write_report(config, &report, &driver.home.keys)?;
-    measured::remember(config, &report, &loaded)?;
+    if let Err(error) = measured::remember(config, &report, &loaded) {
+        tracing::warn!("what the run took is not remembered: {error:#}");
+    }
     Ok((ended, report, path))
 }
 

@@ -7,7 +7,7 @@ use recovery::diagnosis::condition;
 use recovery::effect::Failure;
 use recovery::inventory::{BackupFact, Damage, Inventory, WindowFact};
 use recovery::method::Wish;
-use recovery::plan::{Parameters, Target};
+use recovery::plan::{Parameters, Target, without_secrets};
 use recovery::service::{ClusterPlace, Database, Door, Service, SettingPlace};
 use serde_json::Value;
 
@@ -224,6 +224,15 @@ pub(crate) fn problems(config: &Config, service: &Service) -> Vec<String> {
         && let Err(why) = providers::read_value(path, key.as_deref())
     {
         problems.push(format!("{} cannot be read: {why}", setting.place.describe()));
+    }
+    if let Database::Cluster(place) = &service.database
+        && without_secrets(&place.cluster.connection) != place.cluster.connection
+    {
+        problems.push(format!(
+            "the connection of cluster '{}' holds a password, which every plan and journal would \
+             carry: use peer authentication or a passfile",
+            place.cluster.name
+        ));
     }
     for (what, reference) in references(service) {
         match secrets::resolve_text(&reference, &what) {

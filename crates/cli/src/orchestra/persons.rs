@@ -98,7 +98,14 @@ pub(crate) fn open(path: &Path) -> anyhow::Result<SigningKey> {
 
 /// Refuses a person whose role does not drive runs.
 pub(crate) fn must_drive(config: &Config, person: &str) -> anyhow::Result<()> {
-    let Some(known) = config.persons.get(person) else { return Ok(()) };
+    if config.persons.is_empty() {
+        return Ok(());
+    }
+    let Some(known) = config.persons.get(person) else {
+        return Err(
+            Error::Usage(format!("there is no person '{person}'; name one with --as")).into()
+        );
+    };
     match known.is_one_of(&DRIVING_ROLES) {
         true => Ok(()),
         false => Err(Error::Refused {

@@ -208,7 +208,7 @@ fn a_unit_of_systemd_is_stopped_and_started_in_a_recovery() {
     let units = testbed::Units::start(&["shop-mailer.service"]);
     units.tell("StartUnit", "shop-mailer.service");
     let shop = Shop::with(17, |text| {
-        text.replace("writers = [", "writers = [{ systemd = \"shop-mailer.service\" }, ")
+        text.replace("writers = [", "writers = [{ systemd = \"shop-mailer\" }, ")
     });
     let before = shop.destroy();
     let with_bus = |words: &str| -> Command {

@@ -456,6 +456,10 @@ fn what_would_fail_at_night_is_refused_beforehand() {
     fs::write(shop.path("validate.sql"), "\\copy a to b\n").unwrap();
     refused("'\\copy' is a command of psql");
     fs::write(shop.path("validate.sql"), "SELECT 1;\n").unwrap();
+    // A password where every plan would carry it.
+    site.edit_config("connection = \"", "connection = \"password=pl4nted ");
+    refused("holds a password");
+    site.edit_config("password=pl4nted ", "");
     // A setting that nobody reads: it points to another port. Found before anything is touched.
     shop.destroy_quietly();
     let report = shop.recover("--confirm-any").ended(6);

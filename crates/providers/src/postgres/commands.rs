@@ -12,8 +12,10 @@ use crate::OwnProgram;
 use crate::looked::Looked;
 use crate::own::text;
 
-/// The code of a command that found no token of the cluster on this host.
+/// The code of a command that cannot use this host's token of the cluster, and what its message
+/// says when there is none (ENOENT).
 const NO_TOKEN: &str = "RF0110";
+const ABSENT: &str = "(os error 2)";
 
 #[derive(Debug)]
 pub(crate) struct Commands {
@@ -31,11 +33,16 @@ impl Commands {
         self.own.run(&words).await
     }
 
-    /// On a machine that has no token of the cluster the plan's identity, which was compared, says
-    /// whose WAL it is.
-    async fn salvage(&self, cluster: &str, directory: &str) -> Result<Value, Failure> {
+    /// Where the token is not there at all, as on a machine that took a run over, the plan
+    /// says whose WAL it is: host, directory and system identifier were compared.
+    async fn salvage(&self, context: &StepContext, cluster: &str) -> Result<Value, Failure> {
+        let is_pinned =
+            context.step.host.is_some() && context.step.identity.contains_key("system_id");
         match self.run(&["wal", "salvage", cluster]).await {
-            Err(failure) if failure.code == NO_TOKEN => {
+            Err(failure)
+                if failure.code == NO_TOKEN && failure.message.contains(ABSENT) && is_pinned =>
+            {
+                let directory = context.parameter("data_directory")?;
                 let folder = format!("{directory}/pg_wal");
                 self.run(&["wal", "salvage", cluster, "--pg-wal", &folder, "--elsewhere"]).await
             }
@@ -96,7 +103,7 @@ impl Effect for Commands {
         }
         let outputs = match context.step.kind {
             StepKind::Salvage => {
-                let said = self.salvage(cluster, context.parameter("data_directory")?).await?;
+                let said = self.salvage(context, cluster).await?;
                 let stored = text(&said, "/stored").unwrap_or_default();
                 Parameters::from([("salvaged".into(), stored)])
             }

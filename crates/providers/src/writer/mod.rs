@@ -15,13 +15,20 @@ pub(crate) struct Writers {
     systemd: Systemd,
 }
 
+/// Which way an application is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Up,
+    Down,
+}
+
 /// Whether an application runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Runs {
     Yes,
     No,
-    /// On its way up or down.
-    Between(String),
+    /// On its way, as systemd calls it.
+    Between(Way),
 }
 
 impl Writers {
@@ -89,7 +96,12 @@ impl Effect for Writers {
 
     async fn probe(&self, context: &StepContext) -> Found {
         match self.runs(context).await {
-            Ok(Runs::Between(state)) => Found::Running { progress: state },
+            // On its way to somewhere else, one that crashes and is started again say, it has to be
+            // told.
+            Ok(Runs::Between(way)) if (way == Way::Up) == starts(context) => {
+                Found::Running { progress: format!("{way:?}").to_lowercase() }
+            }
+            Ok(Runs::Between(_)) => Found::Absent,
             Ok(seen) if (seen == Runs::Yes) == starts(context) => Found::Done,
             Ok(_) => Found::Absent,
             Err(failure) => Found::Unknown(failure.message),

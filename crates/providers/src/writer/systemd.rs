@@ -1,13 +1,13 @@
 //! A unit of systemd, over the system's D-Bus (org.freedesktop.systemd1; systemd.io, man page
 //! org.freedesktop.systemd1(5)).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use recovery::effect::Failure;
 use zbus::wire::{OwnedObjectPath, OwnedVariant};
 use zbus::{Connection, Message};
 
-use super::Runs;
+use super::{Runs, Way};
 
 const SERVICE: &str = "org.freedesktop.systemd1";
 const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
@@ -23,6 +23,9 @@ const ANSWER_MAX: Duration = Duration::from_secs(20);
 
 /// How often a unit that starts or stops is looked at.
 const POLL: Duration = Duration::from_millis(100);
+
+/// How long a job may be queued before the unit's state counts.
+const QUEUED_MAX: Duration = Duration::from_secs(10);
 
 /// Where units are.
 #[derive(Debug, Default)]
@@ -86,7 +89,8 @@ impl Systemd {
         Ok(match active.as_str() {
             "active" | "reloading" => Runs::Yes,
             "inactive" | "failed" => Runs::No,
-            _ => Runs::Between(active),
+            "activating" => Runs::Between(Way::Up),
+            _ => Runs::Between(Way::Down),
         })
     }
 
@@ -101,11 +105,14 @@ impl Systemd {
             manager(&bus, verb, &(unit, "replace")).await
         };
         asked.await.map_err(|error| failure(unit, &format!("{verb}: {error}")))?;
+        let began = Instant::now();
         loop {
             match self.runs(unit).await? {
-                Runs::Between(_) => tokio::time::sleep(POLL).await,
                 Runs::Yes if to_run => return Ok(()),
                 Runs::No if !to_run => return Ok(()),
+                Runs::Between(_) => tokio::time::sleep(POLL).await,
+                // The job may still wait for others.
+                _ if began.elapsed() < QUEUED_MAX => tokio::time::sleep(POLL).await,
                 _ => {
                     let what =
                         if to_run { "started, and runs no more" } else { "stopped, and runs" };

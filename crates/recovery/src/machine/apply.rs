@@ -280,7 +280,7 @@ impl State {
     }
 
     fn told(&mut self, channel: &str, what: &str, outcome: &str) {
-        self.has_told = true;
+        self.has_told |= outcome == "told";
         self.untold.retain(|(name, seen)| name != channel || seen != what);
         if outcome != "told" {
             self.untold.push((channel.into(), what.into()));

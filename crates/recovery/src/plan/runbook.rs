@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::{Class, Plan, confirmation, duration_text};
+use super::{Class, Plan, confirmation, duration_text, without_secrets};
 
-/// The runbook of a plan: every step with what to type, what to see, and how to go back.
+/// The runbook of a plan: every step with what to type, what to see, and how to go back. It leaves
+/// the house, so passwords that somebody wrote into addresses or commands are taken out.
 #[must_use]
 pub fn runbook(plan: &Plan) -> String {
     let mut text = format!(
@@ -64,7 +65,7 @@ pub fn runbook(plan: &Plan) -> String {
         }
         let _ = writeln!(text, "   Back: {}", sentence(&step.undo));
     }
-    text
+    without_secrets(&text)
 }
 
 fn capital(text: &str) -> String {

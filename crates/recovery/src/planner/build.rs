@@ -11,6 +11,10 @@ const ATTEMPT_S_MIN: u64 = 60;
 /// An attempt may take so many times what was predicted.
 const ATTEMPT_FACTOR: u64 = 6;
 
+/// A measurement lets an attempt's limit grow at most so many times: a drill on a machine that
+/// slept must not make everybody wait for days.
+const LIMIT_GROWTH_MAX: u64 = 4;
+
 /// All attempts of a step together, in attempts.
 const STEP_ATTEMPTS: u64 = 4;
 
@@ -110,7 +114,9 @@ impl Draft {
 /// quick drill must not end a slow night.
 pub(super) fn by_experience(step: &mut Step, timings: &Timings) {
     step.predicted_s = timings::predicted_s(timings, step.kind.text(), step.base_s);
-    let attempt = (step.predicted_s * ATTEMPT_FACTOR).max(step.limits.attempt_s);
+    let most = step.limits.attempt_s.saturating_mul(LIMIT_GROWTH_MAX);
+    let attempt = step.predicted_s.saturating_mul(ATTEMPT_FACTOR).min(most);
+    let attempt = attempt.max(step.limits.attempt_s);
     step.limits.attempt_s = attempt;
     step.limits.step_s = attempt * STEP_ATTEMPTS;
 }

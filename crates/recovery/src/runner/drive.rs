@@ -13,6 +13,15 @@ const WAIT_PERIOD: Duration = Duration::from_millis(500);
 /// How often a channel that could not be told is tried again at the end.
 const TELL_ATTEMPTS_MAX: u32 = 3;
 
+/// A channel that did not take a page is tried again after this pause, which doubles.
+const PAGE_PAUSE: Duration = Duration::from_secs(30);
+
+/// So often a channel that does not answer is told that nobody answered.
+const ESCALATION_TRIES_MAX: usize = 10;
+
+/// The longest pause between two pages to a channel that takes none.
+const PAGE_PAUSE_MAX: Duration = Duration::from_secs(900);
+
 /// How a driver ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -44,8 +53,20 @@ pub async fn drive(driver: &Driver, loaded: &Loaded) -> Result<(Ended, State), R
 struct Waits {
     what: Awaited,
     since: Duration,
+    /// Channels that were asked.
+    asked: Vec<String>,
     /// Channels that heard that nobody answered.
     escalated: Vec<String>,
+    /// When channels that did not answer are tried again, and the pause after that.
+    again: Duration,
+    pause: Duration,
+}
+
+impl Waits {
+    fn new(what: &Awaited, since: Duration) -> Self {
+        let (asked, escalated) = (Vec::new(), Vec::new());
+        Self { what: what.clone(), since, asked, escalated, again: since, pause: PAGE_PAUSE }
+    }
 }
 
 impl Drive<'_> {
@@ -64,11 +85,10 @@ impl Drive<'_> {
                 Next::Await(awaited) => {
                     if waits.as_ref().is_none_or(|waits| waits.what != awaited) {
                         self.tell(&Event::Waiting(&awaited));
-                        self.page(&awaited).await?;
-                        let since = self.driver.clock.monotonic();
-                        waits = Some(Waits { what: awaited.clone(), since, escalated: Vec::new() });
+                        waits = Some(Waits::new(&awaited, self.driver.clock.monotonic()));
                     }
                     if let Some(waits) = &mut waits {
+                        self.page(waits).await?;
                         self.escalate(waits).await?;
                     }
                     if self.driver.ends_when_waiting {
@@ -130,14 +150,15 @@ impl Drive<'_> {
         channel: &str,
         what: &str,
         text: &str,
-    ) -> Result<(), RunError> {
+    ) -> Result<bool, RunError> {
         let told = self.driver.effects.tell(channel, what, text).await;
         let outcome = match told {
             Ok(()) => "told".to_owned(),
             Err(failure) => failure.message,
         };
+        let heard = outcome == "told";
         let entry = Entry::Told { channel: channel.into(), what: what.into(), outcome };
-        self.append(entry).await
+        self.append(entry).await.map(|()| heard)
     }
 
     /// The channels that could not be told get another try when the run is over.
@@ -172,14 +193,28 @@ impl Drive<'_> {
         self.tell_channels("recovery begun", &text).await
     }
 
-    /// Tells every channel that somebody has to approve. What halts a run was told before.
-    async fn page(&mut self, awaited: &Awaited) -> Result<(), RunError> {
-        let Awaited::Approval { gate, missing, text } = awaited else { return Ok(()) };
+    /// Tells every channel that somebody has to approve, until each has heard it. What halts a run
+    /// was told before.
+    async fn page(&mut self, waits: &mut Waits) -> Result<(), RunError> {
+        let Awaited::Approval { gate, missing, text } = &waits.what else { return Ok(()) };
+        let now = self.driver.clock.monotonic();
+        if now < waits.again {
+            return Ok(());
+        }
         let run = &self.state.run;
         let text = format!(
             "{gate} waits for {missing} more approval(s): {text}\nrollforward run approve {run} --gate {gate}"
         );
-        self.tell_channels("waits for approval", &text).await
+        for channel in self.state.plan.tell.clone() {
+            if !waits.asked.contains(&channel)
+                && self.tell_channel(&channel, "waits for approval", &text).await?
+            {
+                waits.asked.push(channel);
+            }
+        }
+        waits.again = now + waits.pause;
+        waits.pause = (waits.pause * 2).min(PAGE_PAUSE_MAX);
+        Ok(())
     }
 
     /// Tells those who come next that nobody has answered.
@@ -192,8 +227,9 @@ impl Drive<'_> {
         };
         let waited = self.driver.clock.monotonic().saturating_sub(waits.since);
         for escalation in self.state.plan.escalate.clone() {
-            let channel = &escalation.channel;
-            if waited < escalation.after || waits.escalated.contains(channel) {
+            let tries = waits.escalated.iter().filter(|name| **name == escalation.channel).count();
+            let pause = PAGE_PAUSE * u32::try_from(tries).unwrap_or(u32::MAX);
+            if tries > ESCALATION_TRIES_MAX || waited < escalation.after.saturating_add(pause) {
                 continue;
             }
             let text = format!(
@@ -202,8 +238,9 @@ impl Drive<'_> {
                 escalation.to,
                 self.state.run
             );
-            self.tell_channel(channel, "nobody answered", &text).await?;
-            waits.escalated.push(channel.clone());
+            let heard = self.tell_channel(&escalation.channel, "nobody answered", &text).await?;
+            let said = if heard { ESCALATION_TRIES_MAX + 1 } else { 1 };
+            waits.escalated.extend(std::iter::repeat_n(escalation.channel.clone(), said));
         }
         Ok(())
     }

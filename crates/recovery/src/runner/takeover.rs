@@ -37,6 +37,7 @@ pub async fn take_over(
         wait_for_the_end(driver, &mut loaded).await?;
     }
     let state = State::replay(&loaded.records)?;
+    must_be_here(driver, &state)?;
     if state.is_closed() {
         // Nothing to drive; whoever asked sees how it ended.
         return Ok(loaded);
@@ -62,11 +63,21 @@ fn die(driver: &Driver, when: When, point: &str) -> Result<(), RunError> {
     }
 }
 
-/// A driver on a host that could not perform what comes next would only take the run away from one
-/// that can.
+/// A driver that cannot perform the next step that names a host would only take the run away from
+/// one that can, and leave it in the middle.
 fn must_be_here(driver: &Driver, state: &State) -> Result<(), RunError> {
-    let (Next::Perform(at) | Next::Undo(at)) = state.next() else { return Ok(()) };
-    let Some((step, _)) = state.step(at) else { return Ok(()) };
+    let next = match state.next() {
+        Next::Undo(at) => Some(at),
+        _ if state.is_closed() => None,
+        _ => {
+            let hosted = |at: &usize| {
+                state.step(*at).is_some_and(|(step, _)| step.host.is_some())
+                    && !state.is_passed(*at)
+            };
+            (0..state.plan.steps.len()).find(hosted)
+        }
+    };
+    let Some((step, _)) = next.and_then(|at| state.step(at)) else { return Ok(()) };
     match &step.host {
         Some(host) if *host != driver.host => Err(RunError::OtherHost {
             step: step.id.to_string(),

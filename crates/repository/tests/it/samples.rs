@@ -296,14 +296,16 @@ async fn read_pack(
     shift: u64,
 ) -> Result<Vec<String>, Error> {
     let frames: Vec<FrameAt> = samples.frames.iter().map(|at| renumbered(*at, shift)).collect();
-    let mut seen = Vec::new();
+    // A frame may come twice: when the member that it was read from breaks off behind it.
+    let mut seen = BTreeMap::new();
     repository
-        .read_frames(Kind::DataPack, pack, &frames, |_, raw| {
-            seen.push(String::from_utf8_lossy(raw).into_owned());
+        .read_frames(Kind::DataPack, pack, &frames, |at, raw| {
+            let text = String::from_utf8_lossy(raw).into_owned();
+            assert_eq!(*seen.entry(at).or_insert_with(|| text.clone()), text, "equal bytes");
             Ok(())
         })
         .await?;
-    Ok(seen)
+    Ok(seen.into_values().collect())
 }
 
 fn renumbered(mut at: FrameAt, shift: u64) -> FrameAt {

@@ -206,6 +206,31 @@ pub(crate) async fn keep_config(repository: &Repository, config: &Config) -> any
     Ok(())
 }
 
+/// The same with every backup, unless what is kept there knows clusters or services that this
+/// configuration does not: hosts that share a repository must not take each other's away.
+///
+/// # Errors
+/// Which ones; or the repository.
+pub(crate) async fn keep_config_of_backup(
+    repository: &Repository,
+    config: &Config,
+) -> anyhow::Result<()> {
+    let Some(key) = repository.last(repository::names::CONFIGS).await? else {
+        return keep_config(repository, config).await;
+    };
+    let frames = repository.read(Kind::Config, &key).await?;
+    let text = String::from_utf8_lossy(frames.first().map(Vec::as_slice).unwrap_or_default());
+    if let Ok(kept) = Config::parse(&config.path, text.into_owned()) {
+        let clusters = kept.clusters.keys().filter(|name| !config.clusters.contains_key(*name));
+        let services = kept.services.keys().filter(|name| !config.services.contains_key(*name));
+        let others: Vec<&str> = clusters.chain(services).map(String::as_str).collect();
+        if !others.is_empty() {
+            anyhow::bail!("it keeps one that knows {}, and this one does not", others.join(", "));
+        }
+    }
+    keep_config(repository, config).await
+}
+
 /// What has to be set for archiving; set at once with `--enable-archiving`.
 async fn archiving(
     arguments: &Arguments,

@@ -36,9 +36,9 @@ pub(super) fn resume(context: &Context<'_>, arguments: &Arguments) -> anyhow::Re
         let loaded = home.load(&arguments.run).await?;
         let state = State::replay(&loaded.records)?;
         let person = persons::requester(arguments.speaker.person.as_deref());
+        let key = persons::signer(&config, &person, arguments.speaker.key_file.as_deref())?;
         persons::must_drive(&config, &person)?;
         if state.paused_by.is_some() {
-            let key = persons::signer(&config, &person, arguments.speaker.key_file.as_deref())?;
             let message = Message {
                 run: arguments.run.clone(),
                 digest: PlanDigest::of(&state.plan).to_string(),

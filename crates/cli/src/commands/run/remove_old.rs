@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use providers::{NotRemovable, Old, OwnProgram, remove};
+use providers::{NotRemovable, Old, OwnProgram};
 use recovery::journal::{Home, IncidentEntry, ServiceState, Verdict, append_incident};
 use recovery::plan::{Parameters, duration_text};
 use recovery::report::Report;
@@ -43,23 +43,25 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
         persons::must_drive(&config, &person)?;
         may_be_removed(arguments, &report)?;
         let old = old(&config, &report)?;
-        let Some(found) = old.look().map_err(|error| refused(&error))? else {
+        if old.look().map_err(|error| refused(&error))?.is_none() {
             let document = serde_json::json!({ "directory": old.directory, "removed": false });
             let text = format!("'{}' is gone already", old.directory.display());
             context.printer.result(&document, &text);
             return Ok(0);
-        };
+        }
         must_have_a_backup(&own_program(&config)?, &report).await?;
         confirmed(context, arguments, &report, &old)?;
         said(&home, &report, &person, "removing-old", &old).await?;
-        let left = remove(&old, &found)?;
+        let left = old.remove().map_err(|error| refused(&error))?;
         said(&home, &report, &person, "removed-old", &old).await?;
         let document = serde_json::json!({
-            "directory": old.directory, "removed": true, "tablespaces_left": left,
+            "directory": old.directory, "removed": true, "left": left,
         });
         context.printer.result(&document, &format!("'{}' is removed", old.directory.display()));
         for place in left {
-            context.printer.note(&format!("left alone: tablespace '{}'", place.display()));
+            context
+                .printer
+                .note(&format!("left alone: '{}', which it pointed to", place.display()));
         }
         context.printer.next(&format!("rollforward incident close {}", report.state.incident));
         Ok(0)
@@ -67,7 +69,7 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
 }
 
 fn refused(error: &NotRemovable) -> anyhow::Error {
-    let hint = "nothing was touched: look at it, and remove it by hand if that is right".into();
+    let hint = "look at it; remove it by hand if that is right".into();
     Error::Refused { what: error.to_string(), hint }.into()
 }
 
