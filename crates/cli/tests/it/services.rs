@@ -154,7 +154,7 @@ fn a_driver_killed_in_the_middle_of_the_restore_finds_it_under_way() {
 #[test]
 fn a_writer_that_ignores_maintenance_is_ended_by_the_fence() {
     // An objective that nobody can meet, too: the report says so, and asks why.
-    let shop = Shop::with(18, |text| text.replace("rto = \"4h\"", "rto = \"1s\""));
+    let shop = Shop::with(18, |text| text.replace("rto = \"4h\"", "rto = \"1ms\""));
     let before = shop.destroy();
     // It writes as fast as it can, knows no door and is no declared application.
     let mut command = Command::new(Install::psql());
