@@ -35,8 +35,7 @@ fn write(value: &Value, out: &mut Vec<u8>) -> Result<(), NotCanonical> {
             }
             out.extend_from_slice(number.to_string().as_bytes());
         }
-        // serde_json escapes as ECMAScript's JSON.stringify does.
-        Value::String(_) => out.extend_from_slice(value.to_string().as_bytes()),
+        Value::String(text) => write_text(text, out),
         Value::Array(items) => {
             out.push(b'[');
             for (at, item) in items.iter().enumerate() {
@@ -50,13 +49,16 @@ fn write(value: &Value, out: &mut Vec<u8>) -> Result<(), NotCanonical> {
         Value::Object(members) => {
             let mut names: Vec<&String> = members.keys().collect();
             // By UTF-16 code units, not by bytes.
-            names.sort_by(|a, b| a.encode_utf16().cmp(b.encode_utf16()));
+            names.sort_by(|a, b| match a.is_ascii() && b.is_ascii() {
+                true => a.cmp(b),
+                false => a.encode_utf16().cmp(b.encode_utf16()),
+            });
             out.push(b'{');
             for (at, name) in names.into_iter().enumerate() {
                 if at > 0 {
                     out.push(b',');
                 }
-                out.extend_from_slice(Value::String(name.clone()).to_string().as_bytes());
+                write_text(name, out);
                 out.push(b':');
                 write(members.get(name).unwrap_or(&Value::Null), out)?;
             }
@@ -64,6 +66,12 @@ fn write(value: &Value, out: &mut Vec<u8>) -> Result<(), NotCanonical> {
         }
     }
     Ok(())
+}
+
+/// serde_json escapes as ECMAScript's JSON.stringify does.
+fn write_text(text: &str, out: &mut Vec<u8>) {
+    let written = serde_json::to_writer(out, text);
+    assert!(written.is_ok(), "a text is written into memory");
 }
 
 /// SHA-256.
@@ -77,7 +85,8 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
 /// Bytes in lower-case hexadecimal.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |half: u8| char::from_digit(u32::from(half), 16).unwrap_or_default();
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 #[cfg(test)]

@@ -189,12 +189,18 @@ impl Drive<'_> {
         Ok(())
     }
 
-    /// Whether the lease is good for a new effect; renews it when it is not.
+    /// Renews the lease until it is good for a new effect: an answer that came late gives one that
+    /// is over already, and another driver may have the run by then.
     pub(crate) async fn hold_lease(&mut self) -> Result<(), RunError> {
-        if self.lease_age() + LEASE_MARGIN >= LEASE_TTL {
+        while !self.has_lease() {
             self.append(Entry::Heartbeat).await?;
         }
         Ok(())
+    }
+
+    /// Whether the lease is good for a new effect.
+    pub(crate) fn has_lease(&self) -> bool {
+        self.lease_age() + LEASE_MARGIN < LEASE_TTL
     }
 
     pub(crate) fn lease_age(&self) -> Duration {

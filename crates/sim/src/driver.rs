@@ -1,75 +1,66 @@
-//! Drivers that die, stall and act only with the lease.
+//! Effects that take time, and are watched.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use recovery::effect::{Effect, Effects, Failure, Found, StepContext};
-use recovery::journal::Home;
 use recovery::machine::State;
 use recovery::plan::{Parameters, Step};
-use recovery::runner::{Event, Faults, Observer, When};
-use recovery::testing::{VirtualClock, World, WorldEffects};
+use recovery::runner::{Event, Observer};
+use recovery::testing::{World, WorldEffects};
 use stdx::Id;
+use tokio::time::Instant;
 
-/// Says nothing to anybody.
-pub(crate) struct Silent;
+use crate::process::{Fate, Machines};
+use crate::tally::Tally;
+use crate::witness::Witness;
 
-impl Observer for Silent {
-    fn event(&self, _state: &State, _event: &Event<'_>) {}
+/// Says nothing to anybody, and shows the witness what the driver holds for true.
+pub(crate) struct Listener {
+    pub(crate) me: Id,
+    pub(crate) witness: Witness,
 }
 
-/// Dies or is suspended at random points.
-pub(crate) struct Misfortune {
-    pub(crate) random: Mutex<fastrand::Rng>,
-    /// Of a thousand points, at how many it dies.
-    pub(crate) deaths: u32,
-    /// Of a thousand points, at how many its machine sleeps for some minutes.
-    pub(crate) naps: u32,
-    pub(crate) clock: Arc<VirtualClock>,
-}
-
-impl Faults for Misfortune {
-    fn dies_at(&self, _when: When, _what: &str) -> bool {
-        let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
-        if random.u32(..1000) < self.naps {
-            self.clock.suspend(std::time::Duration::from_secs(random.u64(1..600)));
+impl Observer for Listener {
+    fn event(&self, state: &State, event: &Event<'_>) {
+        if let Event::Recorded(_) = event {
+            self.witness.recorded(self.me, state);
         }
-        if random.u32(..1000) < self.naps {
-            let by = jiff::SignedDuration::from_secs(random.i64(-7200..7200));
-            self.clock.step(by);
-        }
-        random.u32(..1000) < self.deaths
     }
 }
-
-/// Breaches that the world cannot see: acts of a driver that is not the one of the journal.
-pub(crate) type Breaches = Arc<Mutex<Vec<String>>>;
 
 /// The world's effects, by one driver.
 pub(crate) struct Watched {
     inner: WorldEffects,
     effect: WatchedEffect,
+    tally: Tally,
 }
 
-/// Notes each act that begins while the journal's newest record is another driver's.
 struct WatchedEffect {
-    world: WorldEffects,
-    home: Home,
-    run: String,
+    world: World,
+    inner: WorldEffects,
+    witness: Witness,
     me: Id,
-    breaches: Breaches,
+    fate: Arc<Fate>,
 }
 
 impl Watched {
-    pub(crate) fn new(world: &World, home: &Home, run: &str, me: Id, breaches: &Breaches) -> Self {
+    pub(crate) fn new(
+        world: &World,
+        witness: &Witness,
+        me: Id,
+        fate: &Arc<Fate>,
+        tally: &Tally,
+    ) -> Self {
         let effect = WatchedEffect {
-            world: world.effects(),
-            home: home.clone(),
-            run: run.into(),
+            world: world.clone(),
+            inner: world.effects(),
+            witness: witness.clone(),
             me,
-            breaches: Arc::clone(breaches),
+            fate: Arc::clone(fate),
         };
-        Self { inner: world.effects(), effect }
+        Self { inner: world.effects(), effect, tally: tally.clone() }
     }
 }
 
@@ -84,23 +75,86 @@ impl Effects for Watched {
     }
 
     async fn tell(&self, channel: &str, what: &str, text: &str) -> Result<(), Failure> {
-        self.inner.tell(channel, what, text).await
+        let told = self.inner.tell(channel, what, text).await;
+        if told.is_err() {
+            self.tally.count("channel", "is silent");
+        }
+        told
     }
 }
 
 impl WatchedEffect {
     fn world(&self, context: &StepContext) -> Result<&dyn Effect, Failure> {
         let none = || Failure::terminal("RF1090", "the world has no such effect");
-        self.world.of(&context.step).ok_or_else(none)
+        self.inner.of(&context.step).ok_or_else(none)
     }
 
-    async fn must_hold_the_lease(&self, verb: &str, context: &StepContext) {
-        let Ok(loaded) = self.home.load(&self.run).await else { return };
-        let newest = loaded.records.last().map(|record| record.writer.id);
-        if newest != Some(self.me) {
-            let breach = format!("{verb} {} without the lease", context.step.id);
-            self.breaches.lock().unwrap_or_else(PoisonError::into_inner).push(breach);
+    fn request(&self, is_undo: bool, context: &StepContext) -> Request {
+        Request {
+            world: self.world.clone(),
+            witness: self.witness.clone(),
+            machines: self.fate.machines(),
+            me: self.me,
+            is_undo,
+            context: context.clone(),
         }
+    }
+
+    /// An effect is more than one request: the first one looks something up, the last one changes
+    /// it. The process may stand still between them. How long the last one is on its way.
+    async fn prepared(&self, is_undo: bool, context: &StepContext) -> Option<Duration> {
+        let began = Instant::now();
+        self.witness.sends(self.me, is_undo, context);
+        tokio::time::sleep(Duration::from_millis(40)).await;
+        self.fate.befall();
+        self.fate.running().await;
+        self.witness.sends(self.me, is_undo, context);
+        // It arrives within the attempt's deadline: that is what the deadline is for.
+        let limit = Duration::from_secs(context.step.limits.attempt_s);
+        self.fate.way(limit.saturating_sub(began.elapsed()))
+    }
+}
+
+/// A request that is on its way: it arrives, whatever becomes of who sent it.
+struct Request {
+    world: World,
+    witness: Witness,
+    machines: Arc<Machines>,
+    me: Id,
+    is_undo: bool,
+    context: StepContext,
+}
+
+impl Request {
+    async fn sent(self, way: Option<Duration>) -> Result<String, Failure> {
+        let Some(way) = way else { return self.arrives().await };
+        let arriving = tokio::spawn(async move {
+            self.machines.pass(way).await;
+            self.witness.arrives(self.me, self.is_undo, &self.context);
+            self.arrives().await
+        });
+        let lost = |_| Err(Failure::ambiguous("RF1093", "no answer"));
+        arriving.await.unwrap_or_else(lost)
+    }
+
+    async fn arrives(self) -> Result<String, Failure> {
+        let Self { world, witness, is_undo, context, .. } = self;
+        let effects = world.effects();
+        let Some(effect) = effects.of(&context.step) else {
+            return Err(Failure::terminal("RF1090", "the world has no such effect"));
+        };
+        if is_undo {
+            let undone = effect.undo(&context).await?;
+            witness.did(true, &context);
+            return Ok(undone);
+        }
+        let before = world.acts();
+        let acted = effect.act(&context).await;
+        // The world acts at once, or never answers: nobody else acts in between.
+        if world.acts() > before {
+            witness.did(false, &context);
+        }
+        acted.map(|()| String::new())
     }
 }
 
@@ -122,8 +176,8 @@ impl Effect for WatchedEffect {
     }
 
     async fn act(&self, context: &StepContext) -> Result<(), Failure> {
-        self.must_hold_the_lease("acted", context).await;
-        self.world(context)?.act(context).await
+        let way = self.prepared(false, context).await;
+        self.request(false, context).sent(way).await.map(drop)
     }
 
     async fn verify(&self, context: &StepContext) -> Result<Parameters, Failure> {
@@ -131,7 +185,7 @@ impl Effect for WatchedEffect {
     }
 
     async fn undo(&self, context: &StepContext) -> Result<String, Failure> {
-        self.must_hold_the_lease("undid", context).await;
-        self.world(context)?.undo(context).await
+        let way = self.prepared(true, context).await;
+        self.request(true, context).sent(way).await
     }
 }

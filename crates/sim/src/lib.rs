@@ -1,8 +1,9 @@
 //! Recovery runs in a world that fails at random, in virtual time, again from a seed.
 //!
-//! A seed decides everything: the service, how its steps misbehave, what the store of the journal
-//! answers, when drivers die, stall and are joined by others. What is run is the real runner over
-//! the real journal; only the world, the store below and the clock are made up.
+//! A seed decides everything: the service, how its steps misbehave, what the stores of the journal
+//! answer, what persons say, when drivers die, stall and are joined by others. What is run is the
+//! real runner over the real journal; only the world, the stores below and the clocks are made up.
+//! A witness reads every record as it is stored and watches every request that changes something.
 //!
 //! ```
 //! let story = sim::live(7).expect("no promise is broken");
@@ -11,6 +12,13 @@
 
 mod driver;
 mod judge;
+mod people;
+mod place;
+mod process;
+mod sky;
 mod story;
+mod tally;
+mod witness;
 
 pub use story::{Story, live};
+pub use tally::{FAILURES, Kind, MESSAGES};

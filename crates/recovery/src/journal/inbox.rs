@@ -141,26 +141,38 @@ pub async fn send(
     message: &Message,
     key: Option<&SigningKey>,
 ) -> Result<Id, HomeError> {
+    let id = Id::random();
+    send_as(home, id, message, key).await?;
+    Ok(id)
+}
+
+/// As [`send`], under an id that nobody else has: a simulation's come from its seed.
+///
+/// # Errors
+/// As [`send`].
+pub async fn send_as(
+    home: &Home,
+    id: Id,
+    message: &Message,
+    key: Option<&SigningKey>,
+) -> Result<(), HomeError> {
     let signature = key.map(|key| key.sign(&message.signed_bytes())).unwrap_or_default();
     let content = canonical(&json!({ "message": message.to_value(), "signature": signature }));
-    let id = Id::random();
     let bad = |reason: String| HomeError::Damaged { run: message.run.clone(), sequence: 0, reason };
     let key =
         objects::message(&message.run, id).ok_or_else(|| bad("its name does not fit".into()))?;
     let content = content.map_err(|error| bad(error.to_string()))?;
     let sealed = objects::seal(&home.keys, objects::Link::NONE, &content);
-    home.store.put_if_absent(&key, vec![sealed]).await.map_err(|source| {
-        HomeError::Unreachable {
-            run: message.run.clone(),
-            home: home.store.address().into(),
-            source: Box::new(source),
-        }
-    })?;
-    Ok(id)
+    let put = home.store.put_if_absent(&key, vec![sealed]).await;
+    put.map(drop).map_err(|source| HomeError::Unreachable {
+        run: message.run.clone(),
+        home: home.store.address().into(),
+        source: Box::new(source),
+    })
 }
 
 /// The messages that `known` does not have, in order of their times, each checked against the
-/// plan's own copy of persons and against its digest and target.
+/// plan's own copy of persons and against its target and `digest`, which is the plan's.
 ///
 /// # Errors
 /// [`HomeError::Unreachable`].
@@ -168,6 +180,7 @@ pub async fn read_inbox(
     home: &Home,
     run: &str,
     plan: &Plan,
+    digest: PlanDigest,
     known: &[Id],
 ) -> Result<Vec<Received>, HomeError> {
     let prefix = objects::inbox(run);
@@ -186,7 +199,7 @@ pub async fn read_inbox(
         let Ok(value) = serde_json::from_slice::<Value>(&content) else { continue };
         let Some(message) = value.get("message").and_then(Message::from_value) else { continue };
         let signature = value.get("signature").and_then(Value::as_str).unwrap_or_default();
-        let refused = check(&message, signature, run, plan);
+        let refused = check(&message, signature, run, plan, digest);
         found.push(Received { id, message, refused });
     }
     found.sort_by_key(|received| received.message.at);
@@ -194,12 +207,17 @@ pub async fn read_inbox(
 }
 
 /// Why a message does not count.
-fn check(message: &Message, signature: &str, run: &str, plan: &Plan) -> Option<String> {
+fn check(
+    message: &Message,
+    signature: &str,
+    run: &str,
+    plan: &Plan,
+    digest: PlanDigest,
+) -> Option<String> {
     if message.run != run {
         return Some(format!("it is for run '{}'", message.run));
     }
-    let digest = PlanDigest::of(plan).to_string();
-    if message.digest != digest {
+    if message.digest != digest.to_string() {
         return Some("it is about another plan".into());
     }
     if message.target != plan.target.to_string() {

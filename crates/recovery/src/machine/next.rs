@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Failed, Phase, State, Status};
 use crate::journal::{Entry, FailureClass, ServiceState, Verdict};
-use crate::plan::{Mode, Parameters, Stage, StepKind};
+use crate::plan::{Class, Mode, Parameters, Stage, StepKind};
 
 /// The figure that decides whether users have written into the new database.
 pub const FOREIGN_WRITES: &str = "foreign_writes";
@@ -215,7 +215,11 @@ impl State {
     }
 
     fn backward(&self, reason: &str, went_through: bool) -> Next {
-        if let Some(at) = self.order.iter().rev().copied().find(|at| self.is_to_be_undone(*at)) {
+        // What was done before something that cannot be taken back stays: the later one stands on
+        // it. A database that the setting still points to must not be removed.
+        let stuck = self.order.iter().rposition(|at| self.is_stuck(*at));
+        let rest = self.order.iter().skip(stuck.map_or(0, |last| last + 1));
+        if let Some(at) = rest.rev().copied().find(|at| self.is_to_be_undone(*at)) {
             return Next::Undo(at);
         }
         let is_whole = self.steps.iter().all(|state| state.status != Status::UndoFailed);
@@ -225,6 +229,13 @@ impl State {
             (true, false) => Verdict::RolledBack,
         };
         Next::Append(Entry::Closed { verdict, service: self.serves(), reason: reason.into() })
+    }
+
+    /// Whether something that others use is as we left it, because it could not be taken back.
+    fn is_stuck(&self, at: usize) -> bool {
+        self.step(at).is_some_and(|(step, state)| {
+            step.class == Class::Undoable && state.status == Status::UndoFailed
+        })
     }
 
     /// What serves users after a rollback.

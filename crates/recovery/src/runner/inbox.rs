@@ -4,16 +4,16 @@ use stdx::Id;
 
 use super::{Drive, Event, RunError};
 use crate::journal::{Entry, Message, MessageKind, read_inbox};
-use crate::machine::{Phase, Status};
+use crate::machine::{Phase, State, Status};
 use crate::plan::{StepId, StepKind};
 use crate::service::{APPROVING_ROLES, DRIVING_ROLES};
 
 impl Drive<'_> {
     /// Deals with every message that came since.
     pub(super) async fn read_inbox(&mut self) -> Result<(), RunError> {
-        let (run, plan) = (self.state.run.clone(), self.state.plan.clone());
-        let known: Vec<Id> = self.state.heard.iter().filter_map(|id| id.parse().ok()).collect();
-        let messages = match read_inbox(&self.driver.home, &run, &plan, &known).await {
+        let State { run, plan, digest, heard, .. } = &self.state;
+        let known: Vec<Id> = heard.iter().filter_map(|id| id.parse().ok()).collect();
+        let messages = match read_inbox(&self.driver.home, run, plan, *digest, &known).await {
             Ok(messages) => messages,
             // Nobody is heard for a moment; the next append tells whether the home is lost.
             Err(_) => return Ok(()),

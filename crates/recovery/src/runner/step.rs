@@ -1,6 +1,7 @@
 //! One step: probe, act, observe, verify; and undo.
 
 use std::future::Future;
+use std::task::Poll;
 use std::time::Duration;
 
 use super::{Drive, Event, HEARTBEAT, OBSERVE_PERIOD, RunError, When, found_text};
@@ -18,6 +19,16 @@ enum Attempt {
     Failed(Failure),
     /// Something half-made of ours is in the way.
     CleanUp(String),
+}
+
+/// Lets a provider's future go on until the deadline and no further: one that is polled again when
+/// its process wakes up behind it would send requests that nobody waits for.
+async fn within<T>(deadline: Duration, future: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = tokio::time::sleep(deadline) => None,
+        value = future => Some(value),
+    }
 }
 
 impl Drive<'_> {
@@ -109,13 +120,12 @@ impl Drive<'_> {
         self.hold_lease().await?;
         let point = format!("act:{}", context.step.id);
         self.fault(When::Before, &point)?;
-        let acting = tokio::time::timeout(deadline, effect.act(context));
-        let acted = self.living(acting, context).await?;
+        let acted = self.living(within(deadline, effect.act(context)), context).await?;
         self.fault(When::After, &point)?;
         match acted {
-            Ok(Ok(())) => self.observe(effect, context).await,
-            Ok(Err(failure)) => Ok(Attempt::Failed(failure)),
-            Err(_) => Ok(Attempt::Failed(Failure::ambiguous(
+            Some(Ok(())) => self.observe(effect, context).await,
+            Some(Err(failure)) => Ok(Attempt::Failed(failure)),
+            None => Ok(Attempt::Failed(Failure::ambiguous(
                 "RF1012",
                 format!("no answer within {} s", deadline.as_secs()),
             ))),
@@ -173,7 +183,8 @@ impl Drive<'_> {
     }
 
     /// Runs a provider's future and says meanwhile that the driver lives. When the lease is lost,
-    /// the future is dropped.
+    /// the future is dropped. A process that stood still, or whose machine slept, asks the journal
+    /// before the future goes on: its next request must not be sent without the lease.
     async fn living<T>(
         &mut self,
         future: impl Future<Output = T>,
@@ -181,10 +192,15 @@ impl Drive<'_> {
     ) -> Result<T, RunError> {
         let mut future = std::pin::pin!(future);
         loop {
+            self.hold_lease().await?;
             let next = HEARTBEAT.saturating_sub(self.lease_age());
+            let going_on = std::future::poll_fn(|context| match self.has_lease() {
+                true => future.as_mut().poll(context).map(Some),
+                false => Poll::Ready(None),
+            });
             tokio::select! {
                 biased;
-                value = &mut future => return Ok(value),
+                value = going_on => if let Some(value) = value { return Ok(value) },
                 () = tokio::time::sleep(next.max(Duration::from_millis(1))) => self.beat().await?,
             }
         }
@@ -266,15 +282,15 @@ impl Drive<'_> {
             self.hold_lease().await?;
             let point = format!("undo:{step}");
             self.fault(When::Before, &point)?;
-            let undoing = tokio::time::timeout(deadline, effect.undo(&context));
+            let undoing = within(deadline, effect.undo(&context));
             let undone = self.living(undoing, &context).await?;
             self.fault(When::After, &point)?;
             let failure = match undone {
-                Ok(Ok(note)) => {
+                Some(Ok(note)) => {
                     return self.append(Entry::Undone { step, generation, note }).await;
                 }
-                Ok(Err(failure)) => failure,
-                Err(_) => Failure::ambiguous(
+                Some(Err(failure)) => failure,
+                None => Failure::ambiguous(
                     "RF1012",
                     format!("no answer within {} s", deadline.as_secs()),
                 ),

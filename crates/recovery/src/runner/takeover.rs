@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Driver, LEASE_TTL, RunError, When};
+use super::{Driver, LEASE_MARGIN, LEASE_TTL, RunError, When};
 use crate::journal::{Entry, HomeError, Loaded, Writer};
 use crate::machine::{Next, State, Status};
 
@@ -32,11 +32,11 @@ pub async fn take_over(
     reason: &str,
 ) -> Result<Loaded, RunError> {
     let mut loaded = driver.home.load(run).await?;
-    must_be_here(driver, &State::replay(&loaded.records)?)?;
+    let mut state = State::replay(&loaded.records)?;
+    must_be_here(driver, &state)?;
     if before == Before::Unknown {
-        wait_for_the_end(driver, &mut loaded).await?;
+        wait_for_the_end(driver, &mut loaded, &mut state).await?;
     }
-    let state = State::replay(&loaded.records)?;
     must_be_here(driver, &state)?;
     if state.is_closed() {
         // Nothing to drive; whoever asked sees how it ended.
@@ -88,28 +88,40 @@ fn must_be_here(driver: &Driver, state: &State) -> Result<(), RunError> {
     }
 }
 
-async fn wait_for_the_end(driver: &Driver, loaded: &mut Loaded) -> Result<(), RunError> {
+async fn wait_for_the_end(
+    driver: &Driver,
+    loaded: &mut Loaded,
+    state: &mut State,
+) -> Result<(), RunError> {
     let mut since = driver.clock.boottime();
     loop {
-        let state = State::replay(&loaded.records)?;
         if state.is_closed() {
             return Ok(());
         }
-        // An attempt began after its intent, so it ends at most its deadline after the newest
-        // record; and it must not begin when the lease is nearly over.
-        let open = state
-            .steps
-            .iter()
-            .filter(|step| matches!(step.status, Status::Intended | Status::UndoIntended));
-        let deadline = open.map(|step| step.deadline_s).max().unwrap_or_default();
-        let needed = LEASE_TTL.max(Duration::from_secs(deadline));
+        let needed = needed(state);
         let waited = driver.clock.boottime().saturating_sub(since);
         if waited >= needed {
             return Ok(());
         }
         tokio::time::sleep(LOOK_PERIOD.min(needed.saturating_sub(waited))).await;
+        let known = loaded.records.len();
         if driver.home.follow(loaded).await? {
             since = driver.clock.boottime();
+            for record in loaded.records.iter().skip(known) {
+                state.apply(record)?;
+            }
         }
     }
+}
+
+/// How long nothing must have been recorded before the run may be taken over. An attempt begins
+/// while the lease of the newest record is good for one, and what it sent arrives until its
+/// deadline.
+fn needed(state: &State) -> Duration {
+    let steps = state.plan.steps.iter().zip(&state.steps);
+    let open = steps.filter(|(_, it)| matches!(it.status, Status::Intended | Status::UndoIntended));
+    // An undo has the plan's limit, and no intent that says so when the effect was found there.
+    let deadline = open.map(|(step, it)| it.deadline_s.max(step.limits.attempt_s)).max();
+    let last_begin = LEASE_TTL.saturating_sub(LEASE_MARGIN);
+    LEASE_TTL.max(deadline.map_or(LEASE_TTL, |limit| last_begin + Duration::from_secs(limit)))
 }

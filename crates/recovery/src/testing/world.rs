@@ -138,6 +138,15 @@ impl World {
         });
     }
 
+    /// A person leaves out what is proved or asked, and answers for it.
+    pub fn leave_out(&self, kind: StepKind) {
+        self.with(|things| match kind {
+            StepKind::Prove => things.is_proved = true,
+            StepKind::Smoke => things.is_smoked = true,
+            _ => {}
+        });
+    }
+
     /// What channels were told.
     #[must_use]
     pub fn told(&self) -> Vec<String> {
@@ -227,9 +236,7 @@ struct WorldEffect {
 fn object_of(context: &StepContext) -> Option<String> {
     match context.step.kind {
         StepKind::ShutDoor => Some("door".into()),
-        StepKind::StopWriter => {
-            Some(format!("writer {}", context.parameters.get("name").cloned().unwrap_or_default()))
-        }
+        StepKind::StopWriter => Some(format!("writer {}", writer_of(context))),
         StepKind::Fence => Some("fence".into()),
         StepKind::SwitchSetting => Some("setting".into()),
         _ => None,
@@ -237,7 +244,8 @@ fn object_of(context: &StepContext) -> Option<String> {
 }
 
 fn writer_of(context: &StepContext) -> String {
-    context.parameters.get("name").cloned().unwrap_or_default()
+    let name = ["name", "deployment", "unit", "workflow"].into_iter();
+    name.filter_map(|name| context.parameters.get(name)).next().cloned().unwrap_or_default()
 }
 
 fn directory_of(context: &StepContext) -> String {
@@ -324,6 +332,9 @@ impl Things {
             }
             StepKind::OpenDoor if !self.is_smoked => {
                 self.violate("the door was opened before the smoke test");
+            }
+            StepKind::SwitchTraffic if !self.is_smoked => {
+                self.violate("traffic was switched before the smoke test");
             }
             StepKind::Adopt if self.has_door && self.is_door_shut => {
                 self.violate("adopted before the door was open");

@@ -136,6 +136,9 @@ async fn an_undo_that_fails_for_good_is_told() {
     bench.world.script("switch.setting", &[UndoFails; 5]);
     let outcome = bench.run(Arc::new(NoFaults)).await.unwrap();
     assert_eq!(outcome.ended, closed(Verdict::RolledBackWithErrors, ServiceState::Shut));
+    // What the setting still points to is not removed, and what kept users out still does.
+    assert_eq!(outcome.world.made, [outcome.world.setting]);
+    assert!(outcome.world.is_door_shut && outcome.world.is_fenced);
 }
 
 #[tokio::test(start_paused = true)]
