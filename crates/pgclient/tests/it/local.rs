@@ -167,7 +167,10 @@ async fn a_server_that_cannot_start_says_why() {
 #[tokio::test]
 async fn why_a_server_did_not_start_is_found_in_its_collectors_log_too() {
     let bench = Bench::new(&Install::latest()).await;
-    bench.append("postgresql.conf", "\nlogging_collector = on\nrestore_command = 'false'\n");
+    bench.append(
+        "postgresql.conf",
+        "\nlogging_collector = on\nhot_standby = off\nrestore_command = 'false'\n",
+    );
     bench.append("recovery.signal", "");
     bench.append("postgresql.conf", "recovery_target_lsn = '7/0'\n");
     let error = bench.start().await.unwrap_err().to_string();
