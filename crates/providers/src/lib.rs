@@ -28,4 +28,4 @@ pub use registry::Providers;
 pub use secrets::Secrets;
 pub use setting::forms::{Parts, replace_parts};
 pub use setting::place::read_value;
-pub use tell::{Channel, Mail};
+pub use tell::{Channel, Mail, PAGERDUTY_URL};

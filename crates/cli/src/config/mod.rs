@@ -54,9 +54,14 @@ pub(crate) struct Channel {
 /// What a channel is; secrets are references.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ChannelKind {
-    /// PagerDuty's Events API, with a routing key.
-    PagerDuty(String),
-    /// A Slack incoming webhook.
+    /// PagerDuty's Events API v2.
+    PagerDuty {
+        /// The routing key.
+        key: String,
+        /// Where events go.
+        url: String,
+    },
+    /// A Slack incoming webhook: its address is the secret.
     Slack(String),
     /// Mail.
     Email {

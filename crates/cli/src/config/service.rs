@@ -462,7 +462,13 @@ pub(super) fn channel(table: wire::NotifyTable) -> Result<Channel, Problem> {
         Some(escalate) => Some((span("escalate.after", &escalate.after)?, escalate.to)),
     };
     let kind = match (kind, table.email) {
-        ("pagerduty", _) => super::ChannelKind::PagerDuty(reference("pagerduty", &value)?),
+        ("pagerduty", _) => super::ChannelKind::PagerDuty {
+            key: reference("pagerduty", &value)?,
+            url: table.url.unwrap_or_else(|| providers::PAGERDUTY_URL.into()),
+        },
+        (_, _) if table.url.is_some() => {
+            return wrong("url", "belongs to 'pagerduty': where another region takes its events");
+        }
         ("slack", _) => super::ChannelKind::Slack(reference("slack", &value)?),
         ("email", Some(email)) => super::ChannelKind::Email {
             server: email.server,

@@ -114,14 +114,20 @@ fn resolved(kind: &ChannelKind, name: &str, service: &str) -> Channel {
                 is_plain: *is_plain,
                 service: service.into(),
             }),
-            Err(why) => Channel::Unknown(format!("email: {why}")),
+            Err(why) => Channel::Unusable(format!("email: {why}")),
         },
         ChannelKind::Webhook { url, secret: reference } => match secret(reference) {
             Ok(secret) => Channel::Webhook { url: url.clone(), secret, service: service.into() },
-            Err(why) => Channel::Unknown(format!("webhook: {why}")),
+            Err(why) => Channel::Unusable(format!("webhook: {why}")),
         },
-        ChannelKind::PagerDuty(_) => Channel::Unknown("pagerduty".into()),
-        ChannelKind::Slack(_) => Channel::Unknown("slack".into()),
+        ChannelKind::PagerDuty { key, url } => match secrets::resolve_text(key, name) {
+            Ok(key) => Channel::PagerDuty { url: url.clone(), key, service: service.into() },
+            Err(why) => Channel::Unusable(format!("pagerduty: {why}")),
+        },
+        ChannelKind::Slack(reference) => match secrets::resolve_text(reference, name) {
+            Ok(url) => Channel::Slack { url, service: service.into() },
+            Err(why) => Channel::Unusable(format!("slack: {why}")),
+        },
     }
 }
 

@@ -20,7 +20,7 @@ fn a_door_moves_by_calls_and_channels_hear_even_when_one_is_down() {
         let token = file.split('"').nth(1).unwrap().replace("shop.maintenance", "shop.token");
         let door = format!(
             "door = {{ http = \"{}\", shut = \"{}\", open = \"{}\", login = \"file:{token}\" }}\n\
-             tell = [\"room\", \"dead\"]",
+             tell = [\"room\", \"dead\", \"pager\", \"chat\"]",
             url("door"),
             url("shut"),
             url("open")
@@ -28,11 +28,17 @@ fn a_door_moves_by_calls_and_channels_hear_even_when_one_is_down() {
         let secret = token.replace("shop.token", "room.secret");
         format!(
             "{}\n[notify]\nroom = {{ webhook = \"{}\", secret = \"file:{secret}\" }}\n\
-             dead = {{ webhook = \"http://127.0.0.1:1/nobody\" }}\n",
+             dead = {{ webhook = \"http://127.0.0.1:1/nobody\" }}\n\
+             pager = {{ pagerduty = \"file:{secret}\", url = \"{}\" }}\n\
+             chat = {{ slack = \"file:{}\" }}\n",
             service.replace(&file, &door),
-            url("room")
+            url("room"),
+            url("pager"),
+            secret.replace("room.secret", "chat.address")
         )
     });
+    fs::write(shop.path("chat.address"), url("chat")).unwrap();
+    testbed::give_to_postgres(&shop.path("chat.address"));
     fs::write(shop.path("room.secret"), SECRET).unwrap();
     testbed::give_to_postgres(&shop.path("room.secret"));
     let before = shop.destroy();
@@ -57,6 +63,17 @@ fn a_door_moves_by_calls_and_channels_hear_even_when_one_is_down() {
         let signature = format!("x-rollforward-signature: sha256={hex}");
         assert!(request.headers.contains(&signature), "{request:?}");
     }
+    let bodies = |line: &str| -> Vec<Value> {
+        let seen = endpoint.seen(line);
+        seen.iter().map(|request| serde_json::from_str(&request.body).unwrap()).collect()
+    };
+    let events = bodies("POST /pager");
+    assert_eq!(text(&events[0], "event_action"), "trigger");
+    assert_eq!(text(&events[0], "routing_key"), SECRET);
+    assert!(text(&events[0], "payload.custom_details.text").contains("rollforward restore shop"));
+    assert_eq!(text(events.last().unwrap(), "event_action"), "resolve");
+    let said = bodies("POST /chat");
+    assert!(text(&said[0], "text").starts_with("*[shop] recovery begun*"), "{said:?}");
     let steps = report["steps"].as_array().unwrap();
     let dead = steps.iter().find(|step| step["id"] == "tell.channel.dead").unwrap();
     assert_eq!(dead["outcome"], "failed", "it is said: {dead}");

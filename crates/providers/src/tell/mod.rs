@@ -1,7 +1,8 @@
-//! Channels: mail and signed webhooks.
+//! Channels: mail, signed webhooks, PagerDuty and Slack.
 
 mod mail;
 mod step;
+mod vendors;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use zeroize::Zeroizing;
 
 pub use mail::Mail;
 pub(crate) use step::TellStep;
+pub use vendors::PAGERDUTY_URL;
 
 /// Longest wait for a channel.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -33,8 +35,24 @@ pub enum Channel {
         /// The service that is spoken of.
         service: String,
     },
-    /// One of a kind that this version cannot reach.
-    Unknown(String),
+    /// PagerDuty's Events API.
+    PagerDuty {
+        /// Where events go.
+        url: String,
+        /// The routing key.
+        key: Zeroizing<String>,
+        /// The service that is spoken of.
+        service: String,
+    },
+    /// A Slack incoming webhook.
+    Slack {
+        /// Its address, which is a secret.
+        url: Zeroizing<String>,
+        /// The service that is spoken of.
+        service: String,
+    },
+    /// One that cannot be used, and why.
+    Unusable(String),
 }
 
 /// Channels by their names.
@@ -58,7 +76,9 @@ impl std::fmt::Debug for Channel {
         f.write_str(match self {
             Self::Mail(_) => "Mail",
             Self::Webhook { .. } => "Webhook",
-            Self::Unknown(_) => "Unknown",
+            Self::PagerDuty { .. } => "PagerDuty",
+            Self::Slack { .. } => "Slack",
+            Self::Unusable(_) => "Unusable",
         })
     }
 }
@@ -70,10 +90,13 @@ impl Channel {
             Self::Webhook { url, secret, service } => {
                 post(url, secret.as_ref(), service, what, text).await
             }
-            Self::Unknown(kind) => Err(Failure::terminal(
-                "RF1109",
-                format!("channels of kind '{kind}' cannot be told by this version"),
-            )),
+            Self::PagerDuty { url, key, service } => {
+                vendors::pagerduty(url, key, (service, what, text), DEADLINE).await
+            }
+            Self::Slack { url, service } => {
+                vendors::slack(url, (service, what, text), DEADLINE).await
+            }
+            Self::Unusable(why) => Err(Failure::terminal("RF1109", why.clone())),
         }
     }
 }

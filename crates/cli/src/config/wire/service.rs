@@ -18,6 +18,7 @@ pub(in crate::config) struct PersonTable {
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct NotifyTable {
     pub(in crate::config) pagerduty: Option<String>,
+    pub(in crate::config) url: Option<String>,
     pub(in crate::config) slack: Option<String>,
     pub(in crate::config) email: Option<EmailTable>,
     pub(in crate::config) webhook: Option<String>,
