@@ -85,6 +85,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: commands::incident::Command,
     },
+    /// What a recovery needs in Kubernetes
+    Kubernetes {
+        #[command(subcommand)]
+        command: commands::kubernetes::Command,
+    },
     /// Keys of those who request and approve
     Person {
         #[command(subcommand)]

@@ -19,4 +19,10 @@ pub const CODES: &[CodeInfo] = &[
     code("RF1109", "a channel could not be told", Retry::Retry),
     code("RF1110", "a secret does not resolve", Retry::Permanent),
     code("RF1111", "the door did not move", Retry::Retry),
+    code("RF1120", "the API server of Kubernetes refused", Retry::Permanent),
+    code("RF1121", "the API server of Kubernetes did not answer", Retry::Retry),
+    code("RF1122", "a Kubernetes cluster cannot be reached as it is declared", Retry::Permanent),
+    code("RF1123", "a workload of Kubernetes is not as it should be", Retry::Permanent),
+    code("RF1124", "something in Kubernetes would undo our steps", Retry::Permanent),
+    code("RF1125", "the database is not reached from inside of Kubernetes", Retry::Permanent),
 ];

@@ -9,6 +9,7 @@
 mod command;
 mod door;
 pub mod error;
+mod kubernetes;
 mod looked;
 mod own;
 mod postgres;
@@ -19,6 +20,10 @@ mod smoke;
 mod tell;
 mod writer;
 
+pub use kubernetes::{
+    KubernetesAccess, KubernetesAsked, KubernetesLooked, Need, look as look_at_kubernetes, needs,
+    rbac_manifest,
+};
 pub use own::OwnProgram;
 pub use postgres::diagnose::diagnose;
 pub use postgres::managers::{Manager, manager};

@@ -8,8 +8,9 @@ use recovery::effect::{Effect, Effects, Failure, StepContext};
 use recovery::plan::{Step, StepKind};
 
 use crate::door::Doors;
+use crate::kubernetes::{Clusters, Kubernetes, KubernetesAccess};
 use crate::postgres::Postgres;
-use crate::setting::FileSetting;
+use crate::setting::Settings;
 use crate::smoke::SmokeTest;
 use crate::tell::{Channel, Channels, TellStep, tell};
 use crate::writer::Writers;
@@ -18,7 +19,8 @@ use crate::{OwnProgram, Secrets};
 /// Everything that this binary can perform.
 pub struct Providers {
     postgres: Postgres,
-    setting: FileSetting,
+    setting: Settings,
+    kubernetes: Kubernetes,
     doors: Doors,
     writers: Writers,
     smoke: SmokeTest,
@@ -34,7 +36,8 @@ impl std::fmt::Debug for Providers {
 }
 
 impl Providers {
-    /// Providers that run our own commands, resolve secrets, and tell these channels.
+    /// Providers that run our own commands, resolve secrets, tell these channels, and reach these
+    /// Kubernetes clusters.
     ///
     /// # Errors
     /// The HTTP client cannot be made.
@@ -42,11 +45,14 @@ impl Providers {
         own: OwnProgram,
         secrets: Arc<dyn Secrets>,
         channels: BTreeMap<String, Channel>,
+        kubernetes: BTreeMap<String, KubernetesAccess>,
     ) -> Result<Self, String> {
         let channels = Arc::new(channels);
+        let clusters = Clusters::new(kubernetes);
         Ok(Self {
             postgres: Postgres::new(own),
-            setting: FileSetting::default(),
+            setting: Settings::new(clusters.clone()),
+            kubernetes: Kubernetes::new(&clusters),
             doors: Doors::new(Arc::clone(&secrets))?,
             writers: Writers::default(),
             smoke: SmokeTest::new(Arc::clone(&secrets))?,
@@ -67,14 +73,13 @@ impl Providers {
 #[async_trait]
 impl Effects for Providers {
     fn of(&self, step: &Step) -> Option<&dyn Effect> {
-        let is =
-            |name: &str, value: &str| step.parameters.get(name).is_some_and(|seen| seen == value);
+        if let Some(effect) = self.kubernetes.of(step) {
+            return Some(effect);
+        }
         Some(match step.kind {
             StepKind::ShutDoor | StepKind::OpenDoor => self.doors.of(step)?,
             StepKind::StopWriter | StepKind::StartWriter => self.writers.of(step)?,
-            StepKind::CheckSetting | StepKind::SwitchSetting if is("setting", "file") => {
-                self.setting.of(step)
-            }
+            StepKind::CheckSetting | StepKind::SwitchSetting => self.setting.of(step)?,
             StepKind::Smoke => &self.smoke,
             StepKind::Tell => &self.teller,
             StepKind::ResolveSecrets => &self.secrets,

@@ -1,5 +1,7 @@
 //! What is known when a plan is made: values that others gathered.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use crate::diagnosis::Condition;
@@ -103,6 +105,54 @@ impl Default for Speeds {
     }
 }
 
+/// Something of Kubernetes that would undo our steps and can be told to wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PauseFact {
+    /// The cluster's table.
+    pub context: String,
+    /// `argocd`, `flux-kustomization`, `flux-helmrelease` or `keda`.
+    pub manager: &'static str,
+    /// Namespace and name.
+    pub object: String,
+    /// What it manages.
+    pub of: String,
+    /// Whether it would also put the connection setting back.
+    pub owns_setting: bool,
+}
+
+/// Which Kubernetes cluster a table means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KubernetesFact {
+    /// The UID of its namespace kube-system.
+    pub uid: String,
+    /// The context of the kubeconfig.
+    pub context: String,
+}
+
+/// What is known of the Kubernetes clusters that a service uses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KubernetesFacts {
+    /// The clusters, by their tables.
+    pub clusters: BTreeMap<String, KubernetesFact>,
+    /// Manifests by path, as JSON.
+    pub manifests: BTreeMap<String, String>,
+    /// What has to be paused.
+    pub pauses: Vec<PauseFact>,
+    /// Where a connection can be tried from inside of a cluster, by the cluster's table.
+    pub probes: BTreeMap<String, Probe>,
+}
+
+/// A job that tries a connection from inside of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its image.
+    pub image: String,
+    /// Its command; `{host}` and `{port}` are replaced.
+    pub command: Vec<String>,
+}
+
 /// Everything a plan is compiled from besides the declaration and the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inventory {
@@ -132,6 +182,10 @@ pub struct Inventory {
     pub identity: Parameters,
     /// What would undo our steps: Patroni, an operator, GitOps.
     pub managers: Vec<String>,
+    /// Kubernetes clusters that the service uses.
+    pub kubernetes: KubernetesFacts,
+    /// What the operator should know.
+    pub notes: Vec<String>,
     /// Why the service's check fails; a plan is then refused.
     pub problems: Vec<String>,
 }
@@ -154,6 +208,8 @@ impl Inventory {
             timings: Timings::new(),
             identity: Parameters::new(),
             managers: Vec::new(),
+            kubernetes: KubernetesFacts::default(),
+            notes: Vec::new(),
             problems: Vec::new(),
         }
     }

@@ -6,6 +6,7 @@ mod build;
 mod candidates;
 mod cluster;
 mod drill;
+mod kubernetes;
 mod managed;
 
 use crate::inventory::Inventory;
@@ -98,6 +99,7 @@ pub fn compile(
         Database::Cluster(place) => cluster::steps(service, place, request, &choice, inventory)?,
         Database::Rds(rds) => managed::steps(service, rds, request, &choice, inventory)?,
     };
+    kubernetes::add(&mut steps, request.mode, &inventory.kubernetes);
     steps.sort_by_key(|step| step.stage);
     steps.iter_mut().for_each(|step| build::by_experience(step, &inventory.timings));
     let candidates = candidates::of(service, &choice, inventory);
@@ -225,6 +227,7 @@ fn warnings(
     for manager in &inventory.managers {
         warnings.push(format!("{manager} manages this and may undo our steps: pause it first"));
     }
+    warnings.extend(inventory.notes.iter().cloned());
     let until_open = steps.iter().filter(|step| step.stage <= Stage::Open);
     let rto: u64 = until_open.map(|step| step.predicted_s).sum();
     if rto > service.objectives.rto.as_secs() {

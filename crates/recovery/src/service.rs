@@ -9,9 +9,9 @@ mod database;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub use application::{Door, Form, Setting, SettingPlace, Traffic, Writer};
+pub use application::{Door, Form, Setting, SettingPlace, Traffic, Workload, Writer};
 pub use checks::{Expectation, Files, SchemaTool, Smoke, TableCheck, Validation};
-pub use database::{ClusterPlace, Database, LocalCluster, Rds};
+pub use database::{ClusterPlace, Database, LocalCluster, Network, Rds};
 
 /// How long a service may be down and how much it may lose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +64,8 @@ pub struct Service {
 pub struct Bindings {
     /// Where the database is restored.
     pub database: BindingPlace,
+    /// How its applications reach it; `None`: they are on its host.
+    pub network: Option<Network>,
     /// Its setting.
     pub setting: Option<Setting>,
     /// Its applications.

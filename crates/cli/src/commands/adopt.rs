@@ -22,6 +22,9 @@ use crate::wiring::{self, Purpose, block_on, open_set};
 /// How long archiving may stand still before adopting is called incomplete.
 const ARCHIVING_QUIET_MAX: Duration = Duration::from_secs(60);
 
+/// How long a server may take to say what it listens on.
+const ASK_DEADLINE: Duration = Duration::from_secs(10);
+
 /// How long a server may make no progress while it is restarted.
 const RESTART_QUIET_MAX: Duration = Duration::from_secs(300);
 
@@ -127,7 +130,9 @@ async fn adopt(
         take_over(config, cluster, &repository, &lineage, directory, info.timeline, now).await?;
     let adopted = rewrite_config(config, cluster, directory, &connection)?;
     super::init::cluster::keep_config(&repository, &adopted).await?;
-    let mut lifted = lift(arguments, config, cluster, directory, &postmaster, info.major)?;
+    let addresses = listens_on(&client).await?;
+    let seen = (info.major, addresses.as_str());
+    let mut lifted = lift(arguments, config, cluster, directory, &postmaster, seen)?;
     client.reload().await?;
     let restarted = programs.is_some();
     if let Some(programs) = programs {
@@ -303,6 +308,12 @@ fn is_fenced(error: &anyhow::Error) -> bool {
     })
 }
 
+/// What the restored server listens on.
+async fn listens_on(client: &Client) -> anyhow::Result<String> {
+    let rows = client.query_text("SHOW listen_addresses", ASK_DEADLINE).await?;
+    Ok(rows.into_iter().flatten().flatten().next().unwrap_or_else(|| "127.0.0.1".into()))
+}
+
 /// Registers this directory as the lineage's writer and puts it in force. From here on WAL and
 /// backups of the replaced cluster are refused.
 async fn take_over(
@@ -377,7 +388,7 @@ fn lift(
     cluster: &ClusterConfig,
     directory: &Path,
     postmaster: &Postmaster,
-    major: MajorVersion,
+    (major, addresses): (MajorVersion, &str),
 ) -> anyhow::Result<Vec<Lifted>> {
     let mut kept = vec![
         ("archive_mode", "on".to_owned()),
@@ -390,7 +401,8 @@ fn lift(
         kept.push(("port", postmaster.port.unwrap_or_default().to_string()));
         kept.push(("unix_socket_directories", folder.display().to_string()));
         if postmaster.listen_address.is_some() {
-            kept.push(("listen_addresses", "127.0.0.1".to_owned()));
+            // Its applications reach it where they were told to.
+            kept.push(("listen_addresses", addresses.to_owned()));
         }
         // The socket's folder may be the data directory: who may enter is then the quarantine's
         // rule.

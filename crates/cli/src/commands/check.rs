@@ -2,7 +2,9 @@
 
 mod cluster;
 mod repositories;
+mod service;
 
+use recovery::service::Service;
 use serde::Serialize;
 
 use super::Context;
@@ -12,8 +14,9 @@ use crate::wiring::block_on;
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The cluster; without one every cluster is checked
-    cluster: Option<String>,
+    /// The cluster or service; without one everything is checked
+    #[arg(value_name = "CLUSTER|SERVICE")]
+    name: Option<String>,
     /// Do not write to the repositories: put-if-absent is then not proved
     #[arg(long)]
     read_only: bool,
@@ -95,9 +98,18 @@ impl Findings {
 
 pub(crate) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Result<u8> {
     let config = context.config()?;
-    let clusters = match &arguments.cluster {
-        Some(name) => vec![config.cluster(Some(name))?],
+    let name = arguments.name.as_deref();
+    let is_service = name.is_some_and(|name| config.services.contains_key(name));
+    let is_cluster = name.is_some_and(|name| config.clusters.contains_key(name));
+    // A name may be that of both: then both are meant.
+    let services: Vec<&Service> = match name {
+        None => config.services.values().collect(),
+        Some(name) => config.services.get(name).into_iter().collect(),
+    };
+    let clusters = match name {
         None => config.clusters.values().collect(),
+        Some(_) if is_service && !is_cluster => Vec::new(),
+        Some(name) => vec![config.cluster(Some(name))?],
     };
     block_on(async {
         let mut findings = Findings::default();
@@ -105,6 +117,9 @@ pub(crate) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
         for cluster in clusters {
             repositories::check(&config, cluster, arguments.read_only, &mut findings).await;
             cluster::check(context, &config, cluster, &mut findings).await;
+        }
+        for service in services {
+            service::check(&config, service, &mut findings).await;
         }
         Ok(print(context, &findings.0))
     })

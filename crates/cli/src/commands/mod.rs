@@ -12,6 +12,7 @@ pub(crate) mod explain;
 pub(crate) mod incident;
 pub(crate) mod init;
 pub(crate) mod key;
+pub(crate) mod kubernetes;
 pub(crate) mod locate;
 pub(crate) mod person;
 pub(crate) mod plan;
@@ -68,6 +69,7 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> anyhow::Result<u8>
         Command::Run { command } => run::run(&context, &command),
         Command::Report(arguments) => report::run(&context, &arguments),
         Command::Incident { command } => incident::run(&context, &command),
+        Command::Kubernetes { command } => kubernetes::run(&context, &command),
         Command::Person { command } => person::run(&context, &command),
         Command::Verify(arguments) => verify::run(&context, &arguments),
         Command::Key { command } => key::run(&context, &command),

@@ -136,7 +136,7 @@ pub(crate) async fn make(
     if mode != Mode::Incident && asked.wish.target.is_none() && !asked.wish.before_incident {
         asked.wish.target = Some(Target::Latest);
     }
-    let inventory = inventory(config, &own_program(config)?, service, &asked).await?;
+    let inventory = inventory(config, &own_program(config)?, service, &asked, mode).await?;
     let request = Request {
         mode,
         wish: asked.wish,

@@ -1,6 +1,7 @@
 //! The configuration: what `rollforward.toml` says, checked and typed.
 
 mod error;
+mod kubernetes;
 pub(crate) mod service;
 mod wire;
 
@@ -11,6 +12,7 @@ use recovery::service::{Person, Persons, Service};
 use repository::Compression;
 
 pub(crate) use error::{CODES, Error};
+pub(crate) use kubernetes::{KubernetesConfig, contexts};
 
 /// Where the configuration is looked for when no option names it.
 pub(crate) const DEFAULT_PATHS: [&str; 2] =
@@ -38,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) persons: Persons,
     /// Channels by name.
     pub(crate) channels: BTreeMap<String, Channel>,
+    /// Kubernetes clusters by name.
+    pub(crate) kubernetes: BTreeMap<String, KubernetesConfig>,
     /// Services by name.
     pub(crate) services: BTreeMap<String, Service>,
 }
@@ -223,6 +227,7 @@ impl Config {
             journal: file.journal,
             persons: around.persons,
             channels: around.channels,
+            kubernetes: around.kubernetes,
             services: around.services,
         })
     }
@@ -272,6 +277,7 @@ impl Config {
 struct Around {
     persons: Persons,
     channels: BTreeMap<String, Channel>,
+    kubernetes: BTreeMap<String, KubernetesConfig>,
     services: BTreeMap<String, Service>,
 }
 
@@ -297,22 +303,22 @@ impl Around {
                 return Err(invalid(format!("notify.{name}.escalate.to"), why));
             }
         }
+        let mut kubernetes = BTreeMap::new();
         for (name, table) in &file.kubernetes {
-            if table.context.is_empty() || table.uid.as_deref() == Some("") {
-                let why = "expected a context, and a UID that is not empty".to_owned();
-                return Err(invalid(format!("kubernetes.{name}"), why));
-            }
+            let read = kubernetes::cluster(table)
+                .map_err(|(key, why)| invalid(format!("kubernetes.{name}.{key}"), why))?;
+            kubernetes.insert(name.clone(), read);
         }
         let persons = std::mem::take(&mut file.person)
             .into_iter()
             .map(|(name, table)| (name, Person { key: table.key, roles: table.roles }));
         let mut services = BTreeMap::new();
         for (name, table) in std::mem::take(&mut file.service) {
-            let read = service::service(&name, table, clusters, &channels, &file.kubernetes);
+            let read = service::service(&name, table, clusters, &channels, &kubernetes);
             let read = read.map_err(|(key, why)| invalid(format!("service.{name}.{key}"), why))?;
             services.insert(name, read);
         }
-        Ok(Self { persons: persons.collect(), channels, services })
+        Ok(Self { persons: persons.collect(), channels, kubernetes, services })
     }
 }
 

@@ -9,13 +9,14 @@ use recovery::service::{
     Smoke, TableCheck, Traffic, Validation, Writer,
 };
 
+use super::kubernetes::{self, KubernetesConfig, contexts, network};
 use super::wire::{self, Words};
 use super::{Channel, ClusterConfig, SecretRef};
 
 /// A key inside a table and what is wrong with it.
-pub(super) type Problem = (String, String);
+pub(in crate::config) type Problem = (String, String);
 
-fn wrong<T>(key: &str, why: impl Into<String>) -> Result<T, Problem> {
+pub(super) fn wrong<T>(key: &str, why: impl Into<String>) -> Result<T, Problem> {
     Err((key.into(), why.into()))
 }
 
@@ -74,7 +75,7 @@ pub(super) fn service(
     table: wire::ServiceTable,
     clusters: &BTreeMap<String, ClusterConfig>,
     channels: &BTreeMap<String, Channel>,
-    kubernetes: &BTreeMap<String, wire::KubernetesTable>,
+    clusters_of: &BTreeMap<String, KubernetesConfig>,
 ) -> Result<Service, Problem> {
     if let Some(unknown) = table.tell.iter().find(|name| !channels.contains_key(*name)) {
         return wrong("tell", format!("there is no channel '{unknown}' in [notify]"));
@@ -116,7 +117,7 @@ pub(super) fn service(
         drill,
         staging,
     };
-    match contexts(&service).into_iter().find(|context| !kubernetes.contains_key(*context)) {
+    match contexts(&service).into_iter().find(|context| !clusters_of.contains_key(*context)) {
         Some(unknown) => wrong("", format!("there is no table [kubernetes.{unknown}]")),
         None => Ok(service),
     }
@@ -129,27 +130,6 @@ fn escalations(tell: &[String], channels: &BTreeMap<String, Channel>) -> Vec<Esc
         Some(Escalation { channel: name.clone(), after, to })
     });
     with.collect()
-}
-
-/// The Kubernetes clusters that a service names.
-fn contexts(service: &Service) -> Vec<&str> {
-    let drill = service.drill.iter().chain(&service.staging);
-    let writers = service.writers.iter().chain(drill.clone().flat_map(|it| &it.writers));
-    let writers = writers.filter_map(|writer| match writer {
-        Writer::Kubernetes { context, .. } => Some(context.as_str()),
-        _ => None,
-    });
-    let settings = service.setting.iter().chain(drill.clone().flat_map(|it| &it.setting));
-    let settings = settings.filter_map(|setting| match &setting.place {
-        SettingPlace::Kubernetes { context, .. } => Some(context.as_str()),
-        _ => None,
-    });
-    let doors = service.door.iter().chain(drill.flat_map(|it| &it.door));
-    let doors = doors.filter_map(|door| match door {
-        Door::Kubernetes { context, .. } => Some(context.as_str()),
-        _ => None,
-    });
-    writers.chain(settings).chain(doors).collect()
 }
 
 fn database(
@@ -188,6 +168,13 @@ fn database(
         },
         restore_host: table.host.clone(),
         restore_below: table.directory.clone(),
+        network: network(
+            "database",
+            table.address.as_ref(),
+            table.listen.as_ref(),
+            &table.clients,
+        )?
+        .map(Box::new),
     }))
 }
 
@@ -218,11 +205,13 @@ fn setting(key: &str, table: &wire::SettingTable) -> Result<Setting, Problem> {
                 (None, Some(object)) => ("secret", object.clone()),
                 _ => return wrong(key, "expected exactly one of: configmap, secret"),
             };
+            kubernetes::named(&format!("{key}.{kind}"), &object)?;
             SettingPlace::Kubernetes {
                 context: value,
                 kind,
                 object,
                 key: needed("key", &table.key)?,
+                inside: table.inside.clone(),
             }
         }
         "vercel" => {
@@ -321,10 +310,7 @@ fn writer(key: &str, table: &wire::WriterTable) -> Result<Writer, Problem> {
         _ => wrong(&format!("{key}.{name}"), "expected a command: a list of words"),
     };
     Ok(match kind {
-        "kubernetes" => match table.deployment.clone() {
-            Some(deployment) => Writer::Kubernetes { context: value, deployment },
-            None => return wrong(&format!("{key}.deployment"), "is missing"),
-        },
+        "kubernetes" => kubernetes::writer(key, value, table)?,
         "systemd" => Writer::Systemd { unit: unit(value) },
         "command" => Writer::Command {
             name: value,
@@ -439,7 +425,14 @@ fn bindings(key: &str, table: &wire::BindingsTable) -> Result<Bindings, Problem>
         }
     };
     let setting_of = table.setting.as_ref();
+    let place = &table.database;
     Ok(Bindings {
+        network: network(
+            &format!("{key}.database"),
+            place.address.as_ref(),
+            place.listen.as_ref(),
+            &place.clients,
+        )?,
         database,
         setting: setting_of.map(|table| setting(&format!("{key}.setting"), table)).transpose()?,
         writers: writers(&format!("{key}.writers"), &table.writers)?,

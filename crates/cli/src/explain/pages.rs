@@ -120,4 +120,10 @@ const PAGES: &[(&str, &str)] = &[
     ("RF1109", include_str!("RF1109.md")),
     ("RF1110", include_str!("RF1110.md")),
     ("RF1111", include_str!("RF1111.md")),
+    ("RF1120", include_str!("RF1120.md")),
+    ("RF1121", include_str!("RF1121.md")),
+    ("RF1122", include_str!("RF1122.md")),
+    ("RF1123", include_str!("RF1123.md")),
+    ("RF1124", include_str!("RF1124.md")),
+    ("RF1125", include_str!("RF1125.md")),
 ];

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use providers::{Channel, Mail, OwnProgram, Providers, Secrets};
+use providers::{Channel, KubernetesAccess, Mail, OwnProgram, Providers, Secrets};
 use recovery::effect::Effects;
 use recovery::journal::{Home, Loaded, Writer};
 use recovery::report::Report;
@@ -94,8 +94,22 @@ pub(crate) fn providers(config: &Config, service: &str) -> anyhow::Result<Arc<dy
         .iter()
         .map(|(name, channel)| (name.clone(), resolved(&channel.kind, name, service)))
         .collect();
-    let made = Providers::new(own_program(config)?, Arc::new(Resolver), channels);
+    let kubernetes = kubernetes_access(config);
+    let made = Providers::new(own_program(config)?, Arc::new(Resolver), channels, kubernetes);
     Ok(Arc::new(made.map_err(|why| anyhow::anyhow!("make the HTTP client: {why}"))?))
+}
+
+/// How the Kubernetes clusters of the configuration are reached.
+pub(super) fn kubernetes_access(config: &Config) -> BTreeMap<String, KubernetesAccess> {
+    let access = config.kubernetes.iter().map(|(name, cluster)| {
+        let access = KubernetesAccess {
+            context: cluster.context.clone(),
+            kubeconfig: cluster.kubeconfig.clone(),
+            uid: cluster.uid.clone(),
+        };
+        (name.clone(), access)
+    });
+    access.collect()
 }
 
 /// A channel with its secrets; one whose secret does not resolve is told so when it is used.

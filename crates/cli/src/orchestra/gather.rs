@@ -7,11 +7,11 @@ use recovery::diagnosis::condition;
 use recovery::effect::Failure;
 use recovery::inventory::{BackupFact, Damage, Inventory, WindowFact};
 use recovery::method::Wish;
-use recovery::plan::{Parameters, Target, without_secrets};
+use recovery::plan::{Mode, Parameters, Target, without_secrets};
 use recovery::service::{ClusterPlace, Database, Door, Service, SettingPlace};
 use serde_json::Value;
 
-use super::measured;
+use super::{kubernetes, measured};
 use crate::config::Config;
 use crate::failure::Error;
 use crate::secrets;
@@ -51,9 +51,11 @@ pub(crate) async fn inventory(
     own: &OwnProgram,
     service: &Service,
     asked: &Asked,
+    mode: Mode,
 ) -> anyhow::Result<Inventory> {
     let mut inventory = Inventory::empty(asked.now);
     inventory.problems = problems(config, service);
+    kubernetes::add(kubernetes::look(config, service, mode).await, &mut inventory);
     let Database::Cluster(place) = &service.database else {
         return Err(Error::Usage(format!(
             "service '{}' depends on {}: this version gathers nothing about it",

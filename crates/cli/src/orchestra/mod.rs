@@ -4,6 +4,7 @@ pub(crate) mod driver;
 pub(crate) mod files;
 pub(crate) mod gather;
 pub(crate) mod home;
+pub(crate) mod kubernetes;
 pub(crate) mod measured;
 pub(crate) mod persons;
 pub(crate) mod show;

@@ -37,7 +37,8 @@ impl<'s> Bench<'s> {
         Self {
             shop,
             plan,
-            providers: Providers::new(own, Arc::new(None), BTreeMap::new()).unwrap(),
+            providers: Providers::new(own, Arc::new(None), BTreeMap::new(), BTreeMap::new())
+                .unwrap(),
         }
     }
 

@@ -4,6 +4,7 @@ mod commands;
 pub(crate) mod diagnose;
 mod fence;
 pub(crate) mod managers;
+mod network;
 mod pages;
 mod prove;
 pub(crate) mod removal;
@@ -70,6 +71,7 @@ impl Postgres {
             | StepKind::Adopt
             | StepKind::Backup => &self.commands,
             StepKind::RestoreCluster => &self.restore,
+            StepKind::OpenNetwork => &network::OpenNetwork,
             StepKind::Prove => &self.prove,
             StepKind::RunSql => &self.sql,
             StepKind::ProveConnection | StepKind::ProveApplication => &self.sessions,

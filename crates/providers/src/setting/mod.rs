@@ -1,5 +1,5 @@
-//! The connection setting in a file: checked, switched, put back. Only host, port and database
-//! change; the password is never read out, noted or journaled.
+//! The connection setting: checked, switched, put back, wherever it stands. Only host, port and
+//! database change; the password is never read out, noted or journaled.
 
 pub(crate) mod forms;
 pub(crate) mod place;
@@ -10,19 +10,94 @@ use recovery::effect::{Effect, Failure, Found, StepContext};
 use recovery::plan::{Parameters, Step, StepKind};
 use recovery::service::Form;
 
+use crate::kubernetes::{self, Clusters};
 use crate::looked::Looked;
 use forms::{Parts, parts, replace_parts};
 use place::{read_value, write_value};
 
-#[derive(Debug, Default)]
-pub(crate) struct FileSetting {
+pub(crate) struct Settings {
     looked: Looked,
+    clusters: Clusters,
 }
 
-impl FileSetting {
-    pub(crate) fn of(&self, _step: &Step) -> &dyn Effect {
-        self
+impl Settings {
+    pub(crate) fn new(clusters: Clusters) -> Self {
+        Self { looked: Looked::default(), clusters }
     }
+
+    pub(crate) fn of(&self, step: &Step) -> Option<&dyn Effect> {
+        let place = step.parameters.get("setting").map(String::as_str)?;
+        matches!(place, "file" | "kubernetes").then_some(self as &dyn Effect)
+    }
+
+    async fn value(&self, context: &StepContext) -> Result<String, Failure> {
+        if context.parameter("setting")? == "kubernetes" {
+            return kubernetes::read_setting(&self.clusters, context).await;
+        }
+        read_value(context.parameter("path")?, key(context))
+            .map_err(|why| unreadable(context, &why))
+    }
+
+    async fn change(
+        &self,
+        context: &StepContext,
+        change: &(dyn Fn(&str) -> Result<String, Failure> + Send + Sync),
+    ) -> Result<(), Failure> {
+        if context.parameter("setting")? == "kubernetes" {
+            return kubernetes::write_setting(&self.clusters, context, change).await;
+        }
+        let path = context.parameter("path")?;
+        let value = self.value(context).await?;
+        let changed = change(&value)?;
+        if changed == value {
+            return Ok(());
+        }
+        write_value(path, key(context), &changed)
+            .map_err(|why| Failure::retry("RF1104", format!("setting in '{path}': {why}")))
+    }
+
+    async fn current(&self, context: &StepContext) -> Result<Parts, Failure> {
+        let value = self.value(context).await?;
+        parts(&value, form(context)?, &fields(context)).map_err(|why| unreadable(context, &why))
+    }
+
+    /// The setting must point to the declared database now: the same host and port, or this
+    /// machine.
+    async fn points_to_the_database(&self, context: &StepContext) -> Result<Parameters, Failure> {
+        let seen = self.current(context).await?;
+        let options = ConnectOptions::parse(context.parameter("connection")?)
+            .map_err(|error| unreadable(context, &error.to_string()))?;
+        let (host, port) = options.host_and_port();
+        let is_local = |host: &str| {
+            host.is_empty()
+                || host.starts_with('/')
+                || matches!(host, "localhost" | "127.0.0.1" | "::1")
+        };
+        let seen_host = seen.host.clone().unwrap_or_default();
+        // What applications on other machines call the host that we are on.
+        let is_its_address = context.parameters.get("address") == Some(&seen_host);
+        let same_host =
+            seen_host == host || ((is_local(&seen_host) || is_its_address) && is_local(host));
+        let seen_port = seen.port.unwrap_or_else(|| "5432".into());
+        if same_host && seen_port == port.to_string() {
+            return Ok(Parameters::from([(
+                "setting_before".into(),
+                format!("{seen_host}:{seen_port}"),
+            )]));
+        }
+        Err(Failure::terminal(
+            "RF1104",
+            format!("the setting points to {seen_host}:{seen_port}, expected {host}:{port}"),
+        )
+        .hint(
+            "the service's setting is not the one that its applications read, or was switched \
+             before",
+        ))
+    }
+}
+
+fn key(context: &StepContext) -> Option<&str> {
+    context.parameters.get("key").map(String::as_str)
 }
 
 fn form(context: &StepContext) -> Result<Form, Failure> {
@@ -38,15 +113,9 @@ fn fields(context: &StepContext) -> Parameters {
 }
 
 fn unreadable(context: &StepContext, why: &str) -> Failure {
-    let path = context.parameters.get("path").map_or("", String::as_str);
-    Failure::terminal("RF1104", format!("setting in '{path}': {why}"))
-}
-
-fn current(context: &StepContext) -> Result<Parts, Failure> {
-    let key = context.parameters.get("key").map(String::as_str);
-    let value =
-        read_value(context.parameter("path")?, key).map_err(|why| unreadable(context, &why))?;
-    parts(&value, form(context)?, &fields(context)).map_err(|why| unreadable(context, &why))
+    let at = ["path", "object"].into_iter().find_map(|name| context.parameters.get(name));
+    let at = at.map_or("", String::as_str);
+    Failure::terminal("RF1104", format!("setting in '{at}': {why}"))
 }
 
 fn wanted(context: &StepContext) -> Result<Parts, Failure> {
@@ -58,19 +127,6 @@ fn wanted(context: &StepContext) -> Result<Parts, Failure> {
     })
 }
 
-fn write(context: &StepContext, parts: &Parts) -> Result<(), Failure> {
-    let path = context.parameter("path")?;
-    let key = context.parameters.get("key").map(String::as_str);
-    let value = read_value(path, key).map_err(|why| unreadable(context, &why))?;
-    let replaced = replace_parts(&value, form(context)?, &fields(context), parts)
-        .map_err(|why| unreadable(context, &why))?;
-    if replaced == value {
-        return Ok(());
-    }
-    write_value(path, key, &replaced)
-        .map_err(|why| Failure::retry("RF1104", format!("setting in '{path}': {why}")))
-}
-
 /// Whether what is there says the same where something is wanted.
 fn agrees(there: &Parts, wanted: &Parts) -> bool {
     let same =
@@ -80,39 +136,10 @@ fn agrees(there: &Parts, wanted: &Parts) -> bool {
         && same(&there.database, &wanted.database)
 }
 
-/// The setting must point to the declared database now: the same host and port, or this machine.
-fn points_to_the_database(context: &StepContext) -> Result<Parameters, Failure> {
-    let seen = current(context)?;
-    let options = ConnectOptions::parse(context.parameter("connection")?)
-        .map_err(|error| unreadable(context, &error.to_string()))?;
-    let (host, port) = options.host_and_port();
-    let is_local = |host: &str| {
-        host.is_empty()
-            || host.starts_with('/')
-            || matches!(host, "localhost" | "127.0.0.1" | "::1")
-    };
-    let seen_host = seen.host.clone().unwrap_or_default();
-    let same_host = seen_host == host || (is_local(&seen_host) && is_local(host));
-    let seen_port = seen.port.unwrap_or_else(|| "5432".into());
-    if same_host && seen_port == port.to_string() {
-        return Ok(Parameters::from([(
-            "setting_before".into(),
-            format!("{seen_host}:{seen_port}"),
-        )]));
-    }
-    Err(Failure::terminal(
-        "RF1104",
-        format!("the setting points to {seen_host}:{seen_port}, expected {host}:{port}"),
-    )
-    .hint(
-        "the service's setting is not the one that its applications read, or was switched before",
-    ))
-}
-
 #[async_trait]
-impl Effect for FileSetting {
+impl Effect for Settings {
     async fn original(&self, context: &StepContext) -> Result<Option<(String, String)>, Failure> {
-        let seen = current(context)?;
+        let seen = self.current(context).await?;
         let text = serde_json::json!({
             "host": seen.host, "port": seen.port, "database": seen.database,
         });
@@ -123,8 +150,9 @@ impl Effect for FileSetting {
         if context.step.kind == StepKind::CheckSetting {
             return self.looked.probe(context);
         }
-        let look = || Ok::<bool, Failure>(agrees(&current(context)?, &wanted(context)?));
-        match look() {
+        let look =
+            async { Ok::<bool, Failure>(agrees(&self.current(context).await?, &wanted(context)?)) };
+        match look.await {
             Ok(true) => Found::Done,
             Ok(false) => Found::Absent,
             Err(failure) => Found::Unknown(failure.message),
@@ -133,11 +161,16 @@ impl Effect for FileSetting {
 
     async fn act(&self, context: &StepContext) -> Result<(), Failure> {
         if context.step.kind == StepKind::CheckSetting {
-            let outputs = points_to_the_database(context)?;
+            let outputs = self.points_to_the_database(context).await?;
             self.looked.remember(context, outputs);
             return Ok(());
         }
-        write(context, &wanted(context)?)
+        let wanted = wanted(context)?;
+        let (form, fields) = (form(context)?, fields(context));
+        self.change(context, &|value| {
+            replace_parts(value, form, &fields, &wanted).map_err(|why| unreadable(context, &why))
+        })
+        .await
     }
 
     async fn verify(&self, context: &StepContext) -> Result<Parameters, Failure> {
@@ -152,15 +185,12 @@ impl Effect for FileSetting {
             .map_err(|error| unreadable(context, &error.to_string()))?;
         let part = |name: &str| value.get(name).and_then(|it| it.as_str()).map(str::to_owned);
         let parts = Parts { host: part("host"), port: part("port"), database: part("database") };
-        let path = context.parameter("path")?;
-        let key = context.parameters.get("key").map(String::as_str);
-        let there = read_value(path, key).map_err(|why| unreadable(context, &why))?;
-        let back = forms::restore_parts(&there, form(context)?, &fields(context), &parts)
-            .map_err(|why| unreadable(context, &why))?;
-        if back != there {
-            write_value(path, key, &back)
-                .map_err(|why| Failure::retry("RF1104", format!("setting in '{path}': {why}")))?;
-        }
+        let (form, fields) = (form(context)?, fields(context));
+        self.change(context, &|there| {
+            forms::restore_parts(there, form, &fields, &parts)
+                .map_err(|why| unreadable(context, &why))
+        })
+        .await?;
         Ok("the old host, port and database stand there again".into())
     }
 }

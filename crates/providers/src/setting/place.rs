@@ -1,5 +1,5 @@
-//! Where a setting stands in a file: the whole file, a line of an environment file, or a value of a
-//! JSON file. Everything around it stays byte for byte.
+//! Where a setting stands in a file or another text: the whole of it, a line of an environment
+//! file, or a value of a JSON file. Everything around it stays byte for byte.
 
 use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -11,8 +11,7 @@ use std::path::Path;
 /// A sentence without the value.
 pub fn read_value(path: &str, key: Option<&str>) -> Result<String, String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-    let range = locate(&text, key)?;
-    Ok(unescaped(&text, key, range))
+    value_in(&text, key)
 }
 
 /// Writes the value, in one step; owner and mode of the file stay.
@@ -21,9 +20,7 @@ pub fn read_value(path: &str, key: Option<&str>) -> Result<String, String> {
 /// A sentence without the value.
 pub(crate) fn write_value(path: &str, key: Option<&str>, value: &str) -> Result<(), String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-    let range = locate(&text, key)?;
-    let mut out = text.clone();
-    out.replace_range(range, &escaped(&text, key, value));
+    let out = replaced_in(&text, key, value)?;
     let path = Path::new(path);
     let meta = std::fs::metadata(path).map_err(|error| error.to_string())?;
     stdx::durable::write_atomic(path, out.as_bytes(), meta.permissions().mode() & 0o7777)
@@ -31,6 +28,20 @@ pub(crate) fn write_value(path: &str, key: Option<&str>, value: &str) -> Result<
     // As root the file would be root's, and its application could not read it.
     let _ = std::os::unix::fs::chown(path, Some(meta.uid()), Some(meta.gid()));
     Ok(())
+}
+
+/// The value in a text.
+pub(crate) fn value_in(text: &str, key: Option<&str>) -> Result<String, String> {
+    let range = locate(text, key)?;
+    Ok(unescaped(text, key, range))
+}
+
+/// The text with another value.
+pub(crate) fn replaced_in(text: &str, key: Option<&str>, value: &str) -> Result<String, String> {
+    let range = locate(text, key)?;
+    let mut out = text.to_owned();
+    out.replace_range(range, &escaped(text, key, value));
+    Ok(out)
 }
 
 fn is_json(text: &str) -> bool {

@@ -31,7 +31,7 @@ impl Secrets for Known {
 
 pub(crate) fn providers() -> Providers {
     let own = OwnProgram { program: "/does/not/exist".into(), config: "/does/not/exist".into() };
-    Providers::new(own, Arc::new(Known), BTreeMap::new()).unwrap()
+    Providers::new(own, Arc::new(Known), BTreeMap::new(), BTreeMap::new()).unwrap()
 }
 
 /// The step of that id in the plan of a service, as a driver would hand it to its provider.

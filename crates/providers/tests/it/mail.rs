@@ -20,7 +20,7 @@ fn teller(server: &MailServer) -> Providers {
     };
     let own = OwnProgram { program: "/does/not/exist".into(), config: "/does/not/exist".into() };
     let channels = BTreeMap::from([("oncall".to_owned(), Channel::Mail(mail))]);
-    Providers::new(own, Arc::new(Known), channels).unwrap()
+    Providers::new(own, Arc::new(Known), channels, BTreeMap::new()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,8 @@ pub enum StepKind {
     ResolveSecrets,
     /// Keeps users out.
     ShutDoor,
+    /// Something that would undo our steps is told to wait.
+    PauseManager,
     /// Stops an application.
     StopWriter,
     /// The old database refuses sessions; no foreign session and no new WAL is proved.
@@ -39,6 +41,10 @@ pub enum StepKind {
     ProveConnection,
     /// A person confirms something that only a person can see.
     Confirm,
+    /// The restored cluster takes sessions over the network.
+    OpenNetwork,
+    /// A connection from where the applications are.
+    ProveReach,
     /// The applications' connection setting.
     SwitchSetting,
     /// The old instance's name goes to the new one.
@@ -57,6 +63,8 @@ pub enum StepKind {
     SwitchTraffic,
     /// The restored cluster becomes the production of its lineage.
     Adopt,
+    /// What was told to wait goes on.
+    ResumeManager,
     /// A backup of it.
     Backup,
     /// Backups, alarms and parameters of the new instance.
@@ -67,11 +75,12 @@ pub enum StepKind {
 
 impl StepKind {
     /// Every kind and its name.
-    pub const ALL: [(&'static str, Self); 30] = [
+    pub const ALL: [(&'static str, Self); 34] = [
         ("diagnose", Self::Diagnose),
         ("check-setting", Self::CheckSetting),
         ("resolve-secrets", Self::ResolveSecrets),
         ("shut-door", Self::ShutDoor),
+        ("pause-manager", Self::PauseManager),
         ("stop-writer", Self::StopWriter),
         ("fence", Self::Fence),
         ("salvage", Self::Salvage),
@@ -86,6 +95,8 @@ impl StepKind {
         ("check-files", Self::CheckFiles),
         ("prove-connection", Self::ProveConnection),
         ("confirm", Self::Confirm),
+        ("open-network", Self::OpenNetwork),
+        ("prove-reach", Self::ProveReach),
         ("switch-setting", Self::SwitchSetting),
         ("rename-instance", Self::RenameInstance),
         ("start-writer", Self::StartWriter),
@@ -95,6 +106,7 @@ impl StepKind {
         ("open-door", Self::OpenDoor),
         ("switch-traffic", Self::SwitchTraffic),
         ("adopt", Self::Adopt),
+        ("resume-manager", Self::ResumeManager),
         ("backup", Self::Backup),
         ("protect-instance", Self::ProtectInstance),
         ("tell", Self::Tell),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::build::{Draft, shell, step};
+use super::kubernetes;
 use crate::plan::{Class, Parameters, Stage, Step, StepKind, UndoWhen};
 use crate::service::{Door, Service, Setting, SettingPlace, Smoke, Writer};
 
@@ -130,22 +131,8 @@ fn with_command(draft: Draft, writer: &Writer, starts: bool) -> Draft {
         (Writer::Systemd { unit }, _) => {
             ["systemctl", if starts { "start" } else { "stop" }, unit].map(str::to_owned).to_vec()
         }
-        (Writer::Kubernetes { context, deployment }, _) => {
-            let (namespace, name) = deployment.split_once('/').unwrap_or(("default", deployment));
-            let replicas = if starts { "--replicas=N" } else { "--replicas=0" };
-            [
-                "kubectl",
-                "--context",
-                context,
-                "-n",
-                namespace,
-                "scale",
-                "deployment",
-                name,
-                replicas,
-            ]
-            .map(str::to_owned)
-            .to_vec()
+        (Writer::Kubernetes { context, kind, object, .. }, _) => {
+            kubernetes::scale_words(context, *kind, object, starts)
         }
         (Writer::Workflow { repository, workflow }, true) => {
             ["gh", "workflow", "run", workflow, "-R", repository].map(str::to_owned).to_vec()
@@ -219,11 +206,16 @@ pub(super) fn door_parameters(door: &Door) -> Parameters {
 /// What a provider needs of a writer.
 pub(super) fn writer_parameters(writer: &Writer) -> Parameters {
     match writer {
-        Writer::Kubernetes { context, deployment } => named([
-            ("writer", "kubernetes".into()),
-            ("context", context.clone()),
-            ("deployment", deployment.clone()),
-        ]),
+        Writer::Kubernetes { context, kind, object, replicas } => {
+            let mut parameters = named([
+                ("writer", "kubernetes".into()),
+                ("context", context.clone()),
+                ("workload", kind.text().into()),
+                ("object", object.clone()),
+            ]);
+            parameters.extend(replicas.map(|count| ("replicas".into(), count.to_string())));
+            parameters
+        }
         Writer::Systemd { unit } => named([("writer", "systemd".into()), ("unit", unit.clone())]),
         Writer::Command { name, start, stop, probe } => named([
             ("writer", "command".into()),
@@ -251,13 +243,17 @@ pub(super) fn setting_parameters(setting: &Setting) -> Parameters {
         SettingPlace::AwsSecret { name } => {
             named([("setting", "aws-secret".into()), ("name", name.clone())])
         }
-        SettingPlace::Kubernetes { context, kind, object, key } => named([
-            ("setting", "kubernetes".into()),
-            ("context", context.clone()),
-            ("kind", (*kind).into()),
-            ("object", object.clone()),
-            ("key", key.clone()),
-        ]),
+        SettingPlace::Kubernetes { context, kind, object, key, inside } => {
+            let mut parameters = named([
+                ("setting", "kubernetes".into()),
+                ("context", context.clone()),
+                ("kind", (*kind).into()),
+                ("object", object.clone()),
+                ("key", key.clone()),
+            ]);
+            parameters.extend(inside.clone().map(|inside| ("inside".into(), inside)));
+            parameters
+        }
         SettingPlace::Vercel { project, variable } => named([
             ("setting", "vercel".into()),
             ("project", project.clone()),

@@ -7,7 +7,7 @@ use super::{PlanError, Request, around};
 use crate::inventory::Inventory;
 use crate::method::{Choice, NoWay};
 use crate::plan::{Class, Mode, Parameters, Stage, Step, StepKind, Target, UndoWhen};
-use crate::service::{BindingPlace, Bindings, ClusterPlace, Service, Validation};
+use crate::service::{BindingPlace, Bindings, ClusterPlace, Network, Service, Validation, Writer};
 
 pub(super) fn steps(
     service: &Service,
@@ -61,6 +61,7 @@ impl Site<'_> {
         steps.push(self.restore(&self.directory(None)));
         steps.extend(self.prove());
         steps.extend(around::checklist(service));
+        steps.extend(self.network(self.place.network.as_deref(), &service.writers));
         steps.extend(service.setting.iter().map(around::switch));
         steps.extend(around::start(&service.writers, &service.smoke));
         steps.extend(self.prove_application());
@@ -79,6 +80,7 @@ impl Site<'_> {
         let mut steps = vec![self.target()];
         steps.push(self.restore(&self.directory(Some(drill))));
         steps.extend(self.prove());
+        steps.extend(self.network(drill.network.as_ref(), &drill.writers));
         steps.extend(drill.setting.iter().map(around::switch));
         steps.extend(around::start(&drill.writers, &drill.smoke));
         Ok(steps)
@@ -260,6 +262,50 @@ impl Site<'_> {
         steps.push(connection);
         steps.extend(files);
         steps
+    }
+
+    /// The restored cluster takes sessions over the network; a connection is tried from there.
+    fn network(&self, network: Option<&Network>, writers: &[Writer]) -> Vec<Step> {
+        let Some(network) = network else { return Vec::new() };
+        let host = match self.mode {
+            Mode::Incident => self.place.restore_host.as_ref().or(self.place.cluster.host.as_ref()),
+            Mode::Drill | Mode::Copy => None,
+        };
+        let open = step(Stage::Switch, "network", &self.place.cluster.name, StepKind::OpenNetwork)
+            .effect(format!(
+                "the restored cluster listens on {} and takes logins from {}; it still archives nothing",
+                network.listen,
+                network.clients.join(", ")
+            ))
+            .undo(Class::Own, UndoWhen::Never, "none is needed: what was restored is removed")
+            .with_all(self.cluster())
+            .with("address", network.address.clone())
+            .with("listen", network.listen.clone())
+            .with("clients", network.clients.join(","))
+            .host(host)
+            .predicted(10)
+            .done();
+        let probes = self.inventory.kubernetes.probes.iter().filter(|(table, _)| {
+            writers.iter().any(
+                |writer| matches!(writer, Writer::Kubernetes { context, .. } if context == *table),
+            )
+        });
+        let reach = probes.map(|(table, probe)| {
+            step(Stage::Switch, "reach", table, StepKind::ProveReach)
+                .effect(format!(
+                    "a job in namespace {} reaches the restored cluster: {}",
+                    probe.namespace,
+                    probe.command.join(" ")
+                ))
+                .undo(Class::Own, UndoWhen::Always, "removes the job")
+                .with("context", table.clone())
+                .with("namespace", probe.namespace.clone())
+                .with("image", probe.image.clone())
+                .with("command", around::words_parameter(&probe.command))
+                .predicted(30)
+                .done()
+        });
+        std::iter::once(open).chain(reach).collect()
     }
 
     fn prove_application(&self) -> Option<Step> {

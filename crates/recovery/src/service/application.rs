@@ -69,6 +69,9 @@ pub enum SettingPlace {
         object: String,
         /// The key.
         key: String,
+        /// The key inside of what stands there, when that is a file: `DATABASE_URL` of an
+        /// environment file, `ConnectionStrings:Default` of a JSON file.
+        inside: Option<String>,
     },
     /// An environment variable of a Vercel project.
     Vercel {
@@ -94,8 +97,9 @@ impl SettingPlace {
             Self::File { path, key: None } => format!("file '{path}'"),
             Self::File { path, key: Some(key) } => format!("'{key}' in file '{path}'"),
             Self::AwsSecret { name } => format!("secret '{name}' of AWS Secrets Manager"),
-            Self::Kubernetes { context, kind, object, key } => {
-                format!("'{key}' of {kind} {object} ({context})")
+            Self::Kubernetes { context, kind, object, key, inside } => {
+                let inside = inside.as_ref().map(|it| format!("'{it}' in ")).unwrap_or_default();
+                format!("{inside}'{key}' of {kind} {object} ({context})")
             }
             Self::Vercel { project, variable } => {
                 format!("variable '{variable}' of Vercel project '{project}'")
@@ -171,15 +175,67 @@ impl Door {
     }
 }
 
+/// A workload of Kubernetes that can be stopped and started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workload {
+    /// Scaled to nothing, and back to as many replicas as it had.
+    Deployment,
+    /// Scaled likewise.
+    StatefulSet,
+    /// Suspended and resumed; what it runs already is waited for.
+    CronJob,
+}
+
+impl Workload {
+    /// Every kind: in the configuration, as Kubernetes calls it, its plural in addresses.
+    pub const ALL: [(&'static str, &'static str, &'static str, Self); 3] = [
+        ("deployment", "Deployment", "deployments", Self::Deployment),
+        ("statefulset", "StatefulSet", "statefulsets", Self::StatefulSet),
+        ("cronjob", "CronJob", "cronjobs", Self::CronJob),
+    ];
+
+    fn row(self) -> (&'static str, &'static str, &'static str, Self) {
+        Self::ALL.into_iter().find(|row| row.3 == self).unwrap_or(Self::ALL[0])
+    }
+
+    /// As it is written in the configuration and in plans.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        self.row().0
+    }
+
+    /// As Kubernetes calls it.
+    #[must_use]
+    pub fn kind(self) -> &'static str {
+        self.row().1
+    }
+
+    /// Its plural, as it stands in addresses and rights.
+    #[must_use]
+    pub fn plural(self) -> &'static str {
+        self.row().2
+    }
+
+    /// The workload of that name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|row| row.0 == text).map(|row| row.3)
+    }
+}
+
 /// An application that writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Writer {
-    /// A Deployment of Kubernetes.
+    /// A workload of Kubernetes.
     Kubernetes {
         /// The cluster's table.
         context: String,
+        /// What it is.
+        kind: Workload,
         /// Namespace and name.
-        deployment: String,
+        object: String,
+        /// Replicas to start it with when it had none.
+        replicas: Option<u32>,
     },
     /// A unit of systemd.
     Systemd {
@@ -211,7 +267,7 @@ impl Writer {
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
-            Self::Kubernetes { deployment, .. } => deployment,
+            Self::Kubernetes { object, .. } => object,
             Self::Systemd { unit } => unit,
             Self::Command { name, .. } => name,
             Self::Workflow { workflow, .. } => workflow,
@@ -222,8 +278,8 @@ impl Writer {
     #[must_use]
     pub fn describe(&self) -> String {
         match self {
-            Self::Kubernetes { context, deployment } => {
-                format!("Deployment {deployment} ({context})")
+            Self::Kubernetes { context, kind, object, .. } => {
+                format!("{} {object} ({context})", kind.kind())
             }
             Self::Systemd { unit } => format!("unit {unit}"),
             Self::Command { name, .. } => format!("application '{name}'"),

@@ -19,6 +19,20 @@ pub struct ClusterPlace {
     /// The folder the restored cluster goes into; the run's key is appended. `None`: the folder
     /// that holds the old data directory.
     pub restore_below: Option<String>,
+    /// How the applications reach it over the network; `None`: they are on its host.
+    pub network: Option<Box<Network>>,
+}
+
+/// How a restored cluster is reached over the network. Until the setting is switched it listens on
+/// loopback only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// The name or address that the applications are given.
+    pub address: String,
+    /// What it listens on, besides loopback: `listen_addresses` of PostgreSQL.
+    pub listen: String,
+    /// The networks whose clients may log in, in CIDR form.
+    pub clients: Vec<String>,
 }
 
 /// A cluster as its table declares it.

@@ -12,13 +12,18 @@ use crate::plan::Parameters;
 use crate::service::{
     BindingPlace, Bindings, ClusterPlace, Database, Door, Expectation, Files, Form, LocalCluster,
     Objectives, OnFailure, Policy, Rds, SchemaTool, Service, Setting, SettingPlace, Smoke,
-    TableCheck, Traffic, Validation, Writer,
+    TableCheck, Traffic, Validation, Workload, Writer,
 };
 
 const MINUTE: u64 = 60;
 
 fn deployment(context: &str, name: &str) -> Writer {
-    Writer::Kubernetes { context: context.into(), deployment: name.into() }
+    Writer::Kubernetes {
+        context: context.into(),
+        kind: Workload::Deployment,
+        object: name.into(),
+        replicas: None,
+    }
 }
 
 fn smoke(method: &'static str, url: &str, login: Option<&str>) -> Smoke {
@@ -60,6 +65,7 @@ fn cluster(name: &str, restore_host: Option<&str>) -> Database {
         },
         restore_host: restore_host.map(str::to_owned),
         restore_below: None,
+        network: None,
     })
 }
 
@@ -153,6 +159,7 @@ pub fn engine() -> Service {
                 kind: "configmap",
                 object: "engine/settings".into(),
                 key: "ConnectionStrings:DefaultConnection".into(),
+                inside: None,
             },
             form: Form::Ado,
             fields: Parameters::new(),
@@ -174,6 +181,7 @@ pub fn odoo() -> Service {
                 kind: "secret",
                 object: "odoo/db".into(),
                 key: "DATABASE_URL".into(),
+                inside: None,
             },
             form: Form::Uri,
             fields: Parameters::new(),
@@ -200,6 +208,7 @@ pub fn gateway() -> Service {
             kind: "secret",
             object: object.into(),
             key: "DATABASE_URL".into(),
+            inside: None,
         },
         form: Form::Uri,
         fields: Parameters::new(),
@@ -216,6 +225,7 @@ pub fn gateway() -> Service {
                 subnet_group: "staging".into(),
                 security_groups: vec!["sg-staging".into()],
             },
+            network: None,
             setting: Some(place("gw-staging/db")),
             writers: vec![deployment("prod", "gw-staging/api-gateway")],
             door: None,

@@ -68,6 +68,7 @@ pub fn shop() -> Service {
             },
             restore_host: None,
             restore_below: None,
+            network: None,
         }),
         setting: Some(file("/etc/shop.env")),
         door: Some(Door::File { path: "/run/shop/maintenance".into(), content: "1".into() }),
@@ -85,6 +86,7 @@ pub fn shop() -> Service {
         escalate: Vec::new(),
         drill: Some(Bindings {
             database: BindingPlace::Directory("/srv/drill".into()),
+            network: None,
             setting: Some(file("/srv/drill/shop.env")),
             writers: vec![writer("shop-drill")],
             door: None,

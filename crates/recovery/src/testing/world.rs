@@ -1,41 +1,21 @@
 //! A world without databases: door, writers, old and new database, setting, people. It outlives its
 //! drivers, misbehaves as told, and notes every breach of the order of safety.
 
+mod misbehaviour;
+mod order;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+
+pub use misbehaviour::Misbehaviour;
 
 use crate::effect::{Effect, Effects, Failure, Found, StepContext};
 use crate::plan::{Parameters, Step, StepKind};
 
 /// Probes that find a restore under way before it is there.
 const RESTORE_PROBES: u32 = 3;
-
-/// How a step misbehaves, once each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Misbehaviour {
-    /// It fails, and surely did nothing.
-    FailBefore,
-    /// It does it, and the answer is lost.
-    LoseAnswer,
-    /// It does nothing, and the answer is lost.
-    LoseRequest,
-    /// It does it twice.
-    Twice,
-    /// It does it by half, and the answer is lost.
-    Half,
-    /// It never answers.
-    Hang,
-    /// It fails for good.
-    FailForGood,
-    /// The data are unusable.
-    BadData,
-    /// It cannot be told what is there.
-    ProbeFails,
-    /// Undoing fails, and another try may succeed.
-    UndoFails,
-}
 
 /// A database that a run made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +30,8 @@ struct Made {
 struct Things {
     is_door_shut: bool,
     stopped_writers: BTreeMap<String, bool>,
+    paused: BTreeMap<String, bool>,
+    networked: Vec<String>,
     is_fenced: bool,
     is_salvaged: bool,
     is_proved: bool,
@@ -75,6 +57,8 @@ pub struct Snapshot {
     pub is_door_shut: bool,
     /// Writers that do not run.
     pub stopped: Vec<String>,
+    /// Managers that wait.
+    pub paused: Vec<String>,
     /// Whether the old database refuses sessions.
     pub is_fenced: bool,
     /// Databases that were made and are there.
@@ -176,6 +160,12 @@ impl World {
                 .filter(|(_, stopped)| **stopped)
                 .map(|(name, _)| name.clone())
                 .collect(),
+            paused: things
+                .paused
+                .iter()
+                .filter(|(_, paused)| **paused)
+                .map(|(name, _)| name.clone())
+                .collect(),
             is_fenced: things.is_fenced,
             made: things.made.keys().cloned().collect(),
             setting: things.setting.clone(),
@@ -237,6 +227,7 @@ fn object_of(context: &StepContext) -> Option<String> {
     match context.step.kind {
         StepKind::ShutDoor => Some("door".into()),
         StepKind::StopWriter => Some(format!("writer {}", writer_of(context))),
+        StepKind::PauseManager => Some(format!("manager {}", manager_of(context))),
         StepKind::Fence => Some("fence".into()),
         StepKind::SwitchSetting => Some("setting".into()),
         _ => None,
@@ -244,8 +235,12 @@ fn object_of(context: &StepContext) -> Option<String> {
 }
 
 fn writer_of(context: &StepContext) -> String {
-    let name = ["name", "deployment", "unit", "workflow"].into_iter();
+    let name = ["name", "object", "unit", "workflow"].into_iter();
     name.filter_map(|name| context.parameters.get(name)).next().cloned().unwrap_or_default()
+}
+
+fn manager_of(context: &StepContext) -> String {
+    context.parameters.get("object").cloned().unwrap_or_default()
 }
 
 fn directory_of(context: &StepContext) -> String {
@@ -266,10 +261,15 @@ impl Things {
                 let stopped = self.stopped_writers.get(&writer_of(context)).copied();
                 if stopped.unwrap_or(false) { "stopped" } else { "running" }.into()
             }
+            StepKind::PauseManager => if self.is_paused(context) { "paused" } else { "on" }.into(),
             StepKind::Fence => if self.is_fenced { "fenced" } else { "open" }.into(),
             StepKind::SwitchSetting => self.setting.clone(),
             _ => return None,
         })
+    }
+
+    fn is_paused(&self, context: &StepContext) -> bool {
+        self.paused.get(&manager_of(context)).copied().unwrap_or(false)
     }
 
     fn restored_of(&self, context: &StepContext) -> String {
@@ -289,6 +289,9 @@ impl Things {
                 .get(&writer_of(context))
                 .copied()
                 .unwrap_or(!self.is_incident)),
+            StepKind::PauseManager => is(self.is_paused(context)),
+            StepKind::ResumeManager => is(!self.is_paused(context)),
+            StepKind::OpenNetwork => is(self.networked.contains(&self.restored_of(context))),
             StepKind::Fence => is(self.is_fenced),
             StepKind::SwitchSetting => is(self.setting == self.restored_of(context)),
             StepKind::Adopt => is(self.is_adopted),
@@ -315,34 +318,6 @@ impl Things {
         }
     }
 
-    fn check_order(&mut self, kind: StepKind) {
-        let running = self.stopped_writers.values().any(|stopped| !stopped)
-            || (self.is_incident && self.stopped_writers.is_empty());
-        match kind {
-            StepKind::StopWriter if self.has_door && !self.is_door_shut => {
-                self.violate("a writer was stopped before the door was shut");
-            }
-            StepKind::Fence if running => self.violate("fenced while a writer ran"),
-            StepKind::Salvage if !self.is_fenced => self.violate("salvaged before the fence"),
-            StepKind::SwitchSetting if !self.is_proved => {
-                self.violate("the setting was switched before the data were proved");
-            }
-            StepKind::StartWriter if self.is_incident && self.setting == "old" => {
-                self.violate("a writer was started on the old database");
-            }
-            StepKind::OpenDoor if !self.is_smoked => {
-                self.violate("the door was opened before the smoke test");
-            }
-            StepKind::SwitchTraffic if !self.is_smoked => {
-                self.violate("traffic was switched before the smoke test");
-            }
-            StepKind::Adopt if self.has_door && self.is_door_shut => {
-                self.violate("adopted before the door was open");
-            }
-            _ => {}
-        }
-    }
-
     fn act(&mut self, context: &StepContext, is_half: bool) {
         self.acts += 1;
         self.check_order(context.step.kind);
@@ -351,6 +326,14 @@ impl Things {
             StepKind::OpenDoor => self.is_door_shut = false,
             StepKind::StopWriter => drop(self.stopped_writers.insert(writer_of(context), true)),
             StepKind::StartWriter => drop(self.stopped_writers.insert(writer_of(context), false)),
+            StepKind::PauseManager => drop(self.paused.insert(manager_of(context), true)),
+            StepKind::ResumeManager => drop(self.paused.insert(manager_of(context), false)),
+            StepKind::OpenNetwork => {
+                if !self.is_proved {
+                    self.violate("the network was let in before the data were proved");
+                }
+                self.networked.push(self.restored_of(context));
+            }
             StepKind::Fence => self.is_fenced = true,
             StepKind::Salvage => self.is_salvaged = true,
             StepKind::SwitchSetting => self.setting = self.restored_of(context),
@@ -377,6 +360,9 @@ impl Things {
                 if !stopped && self.is_fenced {
                     self.violate("a writer was started again before the fence was lifted");
                 }
+            }
+            StepKind::PauseManager => {
+                self.paused.insert(manager_of(context), original.as_deref() == Some("paused"));
             }
             StepKind::Fence => self.is_fenced = original.as_deref() == Some("fenced"),
             StepKind::SwitchSetting => {

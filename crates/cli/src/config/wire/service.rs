@@ -47,11 +47,22 @@ pub(in crate::config) struct EscalateTable {
 }
 
 /// A Kubernetes cluster.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct KubernetesTable {
     pub(in crate::config) context: String,
+    pub(in crate::config) kubeconfig: Option<String>,
     pub(in crate::config) uid: Option<String>,
+    pub(in crate::config) probe: Option<ProbeTable>,
+}
+
+/// A job that tries connections from inside of a cluster.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct ProbeTable {
+    pub(in crate::config) namespace: String,
+    pub(in crate::config) image: String,
+    pub(in crate::config) command: Option<Vec<String>>,
 }
 
 /// A service.
@@ -98,6 +109,10 @@ pub(in crate::config) struct DatabaseTable {
     pub(in crate::config) restore: Option<String>,
     pub(in crate::config) host: Option<String>,
     pub(in crate::config) directory: Option<String>,
+    pub(in crate::config) address: Option<String>,
+    pub(in crate::config) listen: Option<String>,
+    #[serde(default)]
+    pub(in crate::config) clients: Vec<String>,
     pub(in crate::config) rds: Option<String>,
     pub(in crate::config) region: Option<String>,
     pub(in crate::config) login: Option<String>,
@@ -109,6 +124,7 @@ pub(in crate::config) struct DatabaseTable {
 pub(in crate::config) struct SettingTable {
     pub(in crate::config) file: Option<String>,
     pub(in crate::config) key: Option<String>,
+    pub(in crate::config) inside: Option<String>,
     pub(in crate::config) aws_secret: Option<String>,
     pub(in crate::config) kubernetes: Option<String>,
     pub(in crate::config) configmap: Option<String>,
@@ -152,6 +168,9 @@ pub(in crate::config) enum Words {
 pub(in crate::config) struct WriterTable {
     pub(in crate::config) kubernetes: Option<String>,
     pub(in crate::config) deployment: Option<String>,
+    pub(in crate::config) statefulset: Option<String>,
+    pub(in crate::config) cronjob: Option<String>,
+    pub(in crate::config) replicas: Option<u32>,
     pub(in crate::config) systemd: Option<String>,
     pub(in crate::config) command: Option<String>,
     pub(in crate::config) start: Option<Vec<String>>,
@@ -250,6 +269,10 @@ pub(in crate::config) struct BindingsTable {
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct BindingTable {
     pub(in crate::config) directory: Option<String>,
+    pub(in crate::config) address: Option<String>,
+    pub(in crate::config) listen: Option<String>,
+    #[serde(default)]
+    pub(in crate::config) clients: Vec<String>,
     pub(in crate::config) subnet_group: Option<String>,
     #[serde(default)]
     pub(in crate::config) security_groups: Vec<String>,

@@ -1,0 +1,79 @@
+//! `rollforward kubernetes rbac SERVICE`: the rights that a recovery needs, as manifests.
+
+use providers::{needs, rbac_manifest};
+use recovery::service::Service;
+use serde::Serialize;
+
+use super::Context;
+use crate::failure::Error;
+use crate::orchestra::kubernetes::probes;
+
+/// Subcommands of `kubernetes`.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Print roles and bindings with the rights that a recovery of a service needs, and no more
+    Rbac(Arguments),
+}
+
+/// Arguments of `kubernetes rbac`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The service; may be left out when there is only one
+    service: Option<String>,
+    /// Who gets them: a user, or NAMESPACE/NAME of a service account
+    #[arg(long, value_name = "SUBJECT", default_value = "rollforward")]
+    subject: String,
+    /// The table [kubernetes.NAME] whose cluster they are for, when the service has several
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    service: String,
+    cluster: String,
+    needs: Vec<String>,
+    manifest: String,
+}
+
+pub(crate) fn run(context: &Context<'_>, command: &Command) -> anyhow::Result<u8> {
+    let Command::Rbac(arguments) = command;
+    let config = context.config()?;
+    let service = config.service(arguments.service.as_deref())?;
+    let mut all = needs(writers(service), settings(service), &probes(&config, service));
+    let mut tables: Vec<String> = all.iter().map(|need| need.table.clone()).collect();
+    tables.sort();
+    tables.dedup();
+    let table = match (&arguments.cluster, tables.as_slice()) {
+        (Some(name), _) if tables.contains(name) => name.clone(),
+        (None, [only]) => only.clone(),
+        (_, []) => {
+            let what = format!("service '{}' has nothing in Kubernetes", service.name);
+            return Err(Error::Refused { what, hint: "name another service".into() }.into());
+        }
+        _ => {
+            let what = format!("expected --cluster with one of: {}", tables.join(", "));
+            return Err(Error::Usage(what).into());
+        }
+    };
+    all.retain(|need| need.table == table);
+    let manifest = rbac_manifest(&all, &arguments.subject);
+    let needs = all.iter().map(|need| need.describe(need.verbs)).collect();
+    let report = Report { service: service.name.clone(), cluster: table, needs, manifest };
+    context.printer.result(&report, report.manifest.trim_end());
+    if service.door.is_some() {
+        context
+            .printer
+            .note("the objects of the door's manifests need 'get', 'patch' and 'create' as well");
+    }
+    context.printer.next(&format!("rollforward check {}", service.name));
+    Ok(0)
+}
+
+fn writers(service: &Service) -> impl Iterator<Item = &recovery::service::Writer> {
+    service.writers.iter().chain(service.drill.iter().flat_map(|drill| &drill.writers))
+}
+
+fn settings(service: &Service) -> impl Iterator<Item = &recovery::service::Setting> {
+    service.setting.iter().chain(service.drill.iter().flat_map(|drill| &drill.setting))
+}

@@ -1,0 +1,323 @@
+//! What is known of a service's Kubernetes clusters before a plan is made. Touches nothing.
+
+use std::collections::BTreeMap;
+
+use recovery::effect::Failure;
+use recovery::inventory::{KubernetesFact, KubernetesFacts, PauseFact, Probe};
+use recovery::service::{Door, Setting, SettingPlace, Writer};
+use serde_json::Value;
+
+use super::access::{self, needs};
+use super::client::{Cluster, Clusters, KubernetesAccess, known, number, split, text};
+use super::managers::{self, Manager};
+use super::workload::Target;
+use super::{ANNOTATION, door, manifest};
+
+/// What a service has in Kubernetes.
+#[derive(Debug)]
+pub struct Asked<'s> {
+    /// Its workloads.
+    pub writers: Vec<&'s Writer>,
+    /// Where its connection setting stands.
+    pub settings: Vec<&'s Setting>,
+    /// Its door.
+    pub doors: Vec<&'s Door>,
+    /// How connections are tried from inside, by the cluster's table.
+    pub probes: BTreeMap<String, Probe>,
+}
+
+/// What was seen.
+#[derive(Debug, Default)]
+pub struct Looked {
+    /// What plans are made of.
+    pub facts: KubernetesFacts,
+    /// Why a recovery would fail.
+    pub problems: Vec<String>,
+    /// What an operator should know.
+    pub notes: Vec<String>,
+}
+
+/// Looks at everything of Kubernetes that a service has.
+pub async fn look(access: &BTreeMap<String, KubernetesAccess>, asked: &Asked<'_>) -> Looked {
+    let clusters = Clusters::new(access.clone());
+    let mut looked = Looked::default();
+    looked.facts.probes.clone_from(&asked.probes);
+    for table in tables(asked) {
+        if let Err(failure) = identity(&clusters, access, &table, &mut looked).await {
+            looked.problems.push(said(&failure));
+            // Whatever is asked for next would say the same.
+            return looked;
+        }
+    }
+    for door in &asked.doors {
+        look_at_door(&clusters, door, &mut looked).await;
+    }
+    let settings = asked.settings.iter().copied();
+    for need in needs(asked.writers.iter().copied(), settings, &asked.probes) {
+        rights(&clusters, &need, &mut looked).await;
+    }
+    if !looked.problems.is_empty() {
+        return looked;
+    }
+    for writer in &asked.writers {
+        if let Err(failure) = look_at_writer(&clusters, writer, &mut looked).await {
+            looked.problems.push(said(&failure));
+        }
+    }
+    for setting in &asked.settings {
+        if let Err(failure) = look_at_setting(&clusters, setting, &mut looked).await {
+            looked.problems.push(said(&failure));
+        }
+    }
+    let pauses = looked.facts.pauses.clone();
+    for pause in pauses {
+        if let Some(need) = access::of_manager(&pause.context, pause.manager, &pause.object) {
+            rights(&clusters, &need, &mut looked).await;
+        }
+    }
+    looked
+}
+
+fn said(failure: &Failure) -> String {
+    match failure.hint.is_empty() {
+        true => failure.message.clone(),
+        false => format!("{} ({})", failure.message, failure.hint),
+    }
+}
+
+fn tables(asked: &Asked<'_>) -> Vec<String> {
+    let writers = asked.writers.iter().filter_map(|writer| match writer {
+        Writer::Kubernetes { context, .. } => Some(context.clone()),
+        _ => None,
+    });
+    let settings = asked.settings.iter().filter_map(|setting| match &setting.place {
+        SettingPlace::Kubernetes { context, .. } => Some(context.clone()),
+        _ => None,
+    });
+    let doors = asked.doors.iter().filter_map(|door| match door {
+        Door::Kubernetes { context, .. } => Some(context.clone()),
+        _ => None,
+    });
+    let mut all: Vec<String> = writers.chain(settings).chain(doors).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+async fn identity(
+    clusters: &Clusters,
+    access: &BTreeMap<String, KubernetesAccess>,
+    table: &str,
+    looked: &mut Looked,
+) -> Result<(), Failure> {
+    let uid = clusters.named(table).await?.uid().await?;
+    let Some(declared) = access.get(table) else { return Ok(()) };
+    match &declared.uid {
+        Some(expected) if *expected != uid => looked.problems.push(format!(
+            "kubernetes.{table}: expected the cluster whose kube-system has UID {expected}, seen {uid}"
+        )),
+        Some(_) => {}
+        None => looked.notes.push(format!(
+            "kubernetes.{table} has no uid: write uid = \"{uid}\" into its table, so that no other \
+             cluster is taken for it"
+        )),
+    }
+    let fact = KubernetesFact { uid, context: declared.context.clone() };
+    looked.facts.clusters.insert(table.into(), fact);
+    Ok(())
+}
+
+async fn rights(clusters: &Clusters, need: &access::Need, looked: &mut Looked) {
+    let asked = async { access::refused(&clusters.named(&need.table).await?, need).await };
+    match asked.await {
+        Err(failure) => looked.problems.push(said(&failure)),
+        Ok(refused) if refused.is_empty() => {}
+        Ok(refused) => {
+            let what =
+                format!("not allowed in kubernetes.{}: {}", need.table, need.describe(&refused));
+            if need.is_must {
+                looked.problems.push(what);
+            } else {
+                looked.notes.push(format!("{what}: what would undo our steps may be missed"));
+            }
+        }
+    }
+}
+
+/// Reads the manifests and asks whether the door is as the one for production says.
+async fn look_at_door(clusters: &Clusters, door: &Door, looked: &mut Looked) {
+    let Door::Kubernetes { context, shut, open } = door else { return };
+    for path in [shut, open] {
+        let read = std::fs::read_to_string(path).map_err(|error| error.to_string());
+        match read.and_then(|yaml| manifest::to_json(&yaml)) {
+            Ok(json) => drop(looked.facts.manifests.insert(path.clone(), json)),
+            Err(why) => looked.problems.push(format!("manifest '{path}': {why}")),
+        }
+    }
+    let Some(production) = looked.facts.manifests.get(open).cloned() else { return };
+    let applied = async {
+        let cluster = clusters.named(context).await?;
+        door::is_applied(&cluster, &production).await
+    };
+    match applied.await {
+        Ok(true) => {}
+        Ok(false) => looked.notes.push(format!(
+            "what is there differs from '{open}': opening the door will change it to that"
+        )),
+        Err(failure) => looked.problems.push(format!("door: {}", said(&failure))),
+    }
+}
+
+async fn look_at_writer(
+    clusters: &Clusters,
+    writer: &Writer,
+    looked: &mut Looked,
+) -> Result<(), Failure> {
+    let Writer::Kubernetes { context, kind, object, replicas } = writer else { return Ok(()) };
+    let cluster = clusters.named(context).await?;
+    let target = Target::new(cluster, *kind, object).await?;
+    let seen = target.get().await?;
+    let what = writer.describe();
+    if let Some(operator) = managers::operator(&seen) {
+        looked.problems.push(format!(
+            "{what} belongs to {operator}, which would undo our steps: name what that makes it from"
+        ));
+    }
+    if seen.pointer("/spec/paused").and_then(Value::as_bool) == Some(true) {
+        looked.problems.push(format!("{what} is paused: no pod would be replaced"));
+    }
+    let noted = text(&seen, &format!("/metadata/annotations/{ANNOTATION}~1replicas"));
+    if target.replicas(&seen) == 0 && replicas.is_none() && noted.is_none() {
+        looked.problems.push(format!(
+            "{what} has 0 replicas, and nothing says how many it needs: add replicas = N to it"
+        ));
+    }
+    owned(&target.cluster, &seen, &what, false, looked).await?;
+    scalers(&target, &what, looked).await
+}
+
+/// A manager that put the object there is to be paused, unless it waits already.
+async fn owned(
+    cluster: &Cluster,
+    seen: &Value,
+    what: &str,
+    is_setting: bool,
+    looked: &mut Looked,
+) -> Result<(), Failure> {
+    let Some((name, object)) = managers::owner(seen) else { return Ok(()) };
+    pausable(cluster, name, &object, what, is_setting, looked).await
+}
+
+async fn pausable(
+    cluster: &Cluster,
+    name: &'static str,
+    object: &str,
+    what: &str,
+    is_setting: bool,
+    looked: &mut Looked,
+) -> Result<(), Failure> {
+    let pauses = &mut looked.facts.pauses;
+    let known = pauses.iter_mut().find(|pause| {
+        pause.context == cluster.table && pause.manager == name && pause.object == object
+    });
+    if let Some(known) = known {
+        known.owns_setting |= is_setting;
+        if !known.of.contains(what) {
+            known.of = format!("{}, {what}", known.of);
+        }
+        return Ok(());
+    }
+    let Some(manager) = Manager::named(name) else { return Ok(()) };
+    let there = match manager.resource(cluster).await? {
+        Some(resource) => cluster.get(&resource, object).await?,
+        None => None,
+    };
+    match there {
+        Some(there) if !manager.waits(&there) => looked.facts.pauses.push(PauseFact {
+            context: cluster.table.clone(),
+            manager: manager.name,
+            object: object.to_owned(),
+            of: what.to_owned(),
+            owns_setting: is_setting,
+        }),
+        Some(_) => {}
+        None => looked.notes.push(format!(
+            "{what} says that {name} {object} manages it, and there is none here: see to it that \
+             nothing puts it back"
+        )),
+    }
+    Ok(())
+}
+
+/// What changes the number of replicas by itself.
+async fn scalers(target: &Target, what: &str, looked: &mut Looked) -> Result<(), Failure> {
+    let (namespace, _) = split(&target.object);
+    let cluster = &target.cluster;
+    let kind = target.kind.kind();
+    let listed = |result: Result<Vec<Value>, Failure>| result.unwrap_or_default();
+    let keda = known("keda.sh", "v1alpha1", "ScaledObject", "scaledobjects");
+    for scaler in listed(cluster.list(&keda, Some(namespace), "").await) {
+        if managers::scales(&scaler, kind, &target.object) {
+            let name = text(&scaler, "/metadata/name").unwrap_or_default();
+            let object = format!("{namespace}/{name}");
+            pausable(cluster, "keda", &object, what, false, looked).await?;
+        }
+    }
+    let hpa = known("autoscaling", "v1", "HorizontalPodAutoscaler", "horizontalpodautoscalers");
+    for scaler in listed(cluster.list(&hpa, Some(namespace), "").await) {
+        // One that KEDA made is told to wait by KEDA.
+        if managers::scales(&scaler, kind, &target.object)
+            && !super::workload::is_owned_by_kind(&scaler, "ScaledObject")
+        {
+            looked.notes.push(format!(
+                "HorizontalPodAutoscaler {} scales {what}: it stands still while there are no replicas",
+                text(&scaler, "/metadata/name").unwrap_or_default()
+            ));
+        }
+    }
+    let pdb = known("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets");
+    for budget in listed(cluster.list(&pdb, Some(namespace), "").await) {
+        if number(&budget, "/status/disruptionsAllowed") == Some(0) {
+            looked.notes.push(format!(
+                "PodDisruptionBudget {} allows no disruption now: scaling ignores it, draining a \
+                 node does not",
+                text(&budget, "/metadata/name").unwrap_or_default()
+            ));
+        }
+    }
+    Ok(())
+}
+
+async fn look_at_setting(
+    clusters: &Clusters,
+    setting: &Setting,
+    looked: &mut Looked,
+) -> Result<(), Failure> {
+    let SettingPlace::Kubernetes { context, kind, object, key, .. } = &setting.place else {
+        return Ok(());
+    };
+    let cluster = clusters.named(context).await?;
+    let resource = match *kind {
+        "secret" => known("", "v1", "Secret", "secrets"),
+        _ => known("", "v1", "ConfigMap", "configmaps"),
+    };
+    let seen = cluster.must_get(&resource, object).await?;
+    let what = setting.place.describe();
+    let data = seen.pointer("/data").and_then(Value::as_object);
+    if data.is_none_or(|data| !data.contains_key(key)) {
+        looked.problems.push(format!("{what}: there is no such key"));
+    }
+    if seen.pointer("/immutable").and_then(Value::as_bool) == Some(true) {
+        looked.problems.push(format!(
+            "{what}: the {kind} is immutable: make a new one, let the workloads read that, and \
+             name it here"
+        ));
+    }
+    if let Some(operator) = managers::operator(&seen) {
+        looked.problems.push(format!(
+            "{what} is written by {operator}, which would put the old value back: name the place \
+             that it copies from"
+        ));
+    }
+    owned(&cluster, &seen, &what, true, looked).await
+}

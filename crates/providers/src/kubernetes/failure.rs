@@ -1,0 +1,80 @@
+//! What an API server's answers mean for a step.
+
+use kube::Error;
+use recovery::effect::Failure;
+use recovery::journal::FailureClass;
+
+/// Whether a request could have changed something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Request {
+    /// It only read.
+    Read,
+    /// It was to change something.
+    Write,
+}
+
+/// A failure of a request about `what`.
+pub(super) fn failure(error: &Error, request: Request, what: &str) -> Failure {
+    let Error::Api(status) = error else { return unanswered(error, request, what) };
+    let said = status.message.trim();
+    let (class, hint) = match status.code {
+        401 => (
+            FailureClass::Terminal,
+            "the login of the kubeconfig is refused: renew it, then `run retry`",
+        ),
+        403 => (
+            FailureClass::Terminal,
+            "rights are missing: `rollforward kubernetes rbac SERVICE` prints what is needed",
+        ),
+        404 => {
+            (FailureClass::Terminal, "is the name right, and the cluster the one that is meant?")
+        }
+        // Somebody else changed it in between: read again, decide again.
+        409 => (FailureClass::Retry, "somebody else changes it at the same time"),
+        422 | 400 | 415 => {
+            (FailureClass::Terminal, "the API server refuses the change itself: see its words")
+        }
+        429 => (FailureClass::Retry, "the API server is busy"),
+        _ if request == Request::Read => (FailureClass::Retry, "the API server is in trouble"),
+        _ => (FailureClass::Ambiguous, "the API server is in trouble"),
+    };
+    Failure::new(class, "RF1120", format!("{what}: {} {}: {said}", status.code, status.reason))
+        .hint(hint)
+}
+
+fn unanswered(error: &Error, request: Request, what: &str) -> Failure {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        let said = inner.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = inner.source();
+    }
+    let class = match (request, error) {
+        (_, Error::Auth(_) | Error::InferKubeconfig(_) | Error::InferConfig(_)) => {
+            FailureClass::Terminal
+        }
+        (_, Error::BuildRequest(_) | Error::TlsRequired) => FailureClass::Terminal,
+        (Request::Read, _) => FailureClass::Retry,
+        (Request::Write, _) => FailureClass::Ambiguous,
+    };
+    Failure::new(class, "RF1121", format!("{what}: no answer of the API server: {text}"))
+        .hint("does it answer? `kubectl version`")
+}
+
+/// No answer in time.
+pub(super) fn late(request: Request, what: &str, seconds: u64) -> Failure {
+    let class = match request {
+        Request::Read => FailureClass::Retry,
+        Request::Write => FailureClass::Ambiguous,
+    };
+    Failure::new(class, "RF1121", format!("{what}: no answer of the API server in {seconds} s"))
+}
+
+/// The error says that there is no such object, or no such kind.
+pub(super) fn is_absent(error: &Error) -> bool {
+    matches!(error, Error::Api(status) if status.code == 404)
+}

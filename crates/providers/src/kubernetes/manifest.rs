@@ -1,0 +1,119 @@
+//! Manifests: YAML with one or more objects, turned into the JSON that plans carry.
+
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::discovery::{Scope, pinned_kind};
+use recovery::effect::Failure;
+use serde_json::Value;
+
+use super::client::{Cluster, answered, text};
+use super::failure::Request;
+
+/// Longest manifest: it becomes a part of the plan.
+const TEXT_LEN_MAX: usize = 256 << 10;
+
+/// Reads manifests: a JSON array of their objects.
+///
+/// # Errors
+/// What is wrong with them, without their content.
+pub(crate) fn to_json(yaml: &str) -> Result<String, String> {
+    if yaml.len() > TEXT_LEN_MAX {
+        return Err(format!("expected at most {TEXT_LEN_MAX} bytes, seen {}", yaml.len()));
+    }
+    let read: Vec<Value> = serde_saphyr::from_multiple(yaml)
+        .map_err(|error| format!("not YAML: {}", first_line(&error.to_string())))?;
+    let mut objects = Vec::new();
+    for object in read {
+        match object {
+            Value::Null => {}
+            Value::Object(ref map) if map.get("kind").is_some_and(|kind| kind == "List") => {
+                let items = object.pointer("/items").and_then(Value::as_array);
+                objects.extend(items.cloned().unwrap_or_default());
+            }
+            object => objects.push(object),
+        }
+    }
+    if objects.is_empty() {
+        return Err("there is no object in it".into());
+    }
+    for object in &objects {
+        check(object)?;
+    }
+    serde_json::to_string(&objects).map_err(|error| error.to_string())
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+fn check(object: &Value) -> Result<(), String> {
+    for name in ["/apiVersion", "/kind", "/metadata/name"] {
+        if text(object, name).is_none_or(str::is_empty) {
+            return Err(format!("an object has no '{}'", name.trim_start_matches('/')));
+        }
+    }
+    // The plan, and with it the journal, carries what is applied.
+    match text(object, "/kind") {
+        Some("Secret") => Err("a Secret does not belong into a door's manifest".into()),
+        _ => Ok(()),
+    }
+}
+
+/// The objects of a step's parameter.
+pub(super) fn objects(json: &str) -> Result<Vec<Value>, Failure> {
+    serde_json::from_str(json)
+        .map_err(|_| Failure::terminal("RF1001", "a manifest of the plan is no list of objects"))
+}
+
+/// Which kind an object is, and its namespace; asks the API server.
+pub(super) async fn resource(
+    cluster: &Cluster,
+    object: &Value,
+) -> Result<(ApiResource, Option<String>), Failure> {
+    let version = text(object, "/apiVersion").unwrap_or_default();
+    let kind = text(object, "/kind").unwrap_or_default();
+    let (group, version) = version.split_once('/').unwrap_or(("", version));
+    let gvk = GroupVersionKind::gvk(group, version, kind);
+    let what = format!("kind {kind} of '{group}/{version}' ({})", cluster.table);
+    let found = pinned_kind(&cluster.client, &gvk);
+    let (resource, capabilities) = answered(Request::Read, &what, found).await?;
+    let namespace = match capabilities.scope {
+        Scope::Cluster => None,
+        Scope::Namespaced => {
+            Some(text(object, "/metadata/namespace").unwrap_or("default").to_owned())
+        }
+    };
+    Ok((resource, namespace))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::to_json;
+
+    #[test]
+    fn manifests_become_a_list_of_objects() {
+        let yaml = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: n}\ndata:\n  \
+                    on: \"true\"\n---\n---\napiVersion: v1\nkind: Service\nmetadata: {name: b}\n";
+        let read: Vec<serde_json::Value> = serde_json::from_str(&to_json(yaml).unwrap()).unwrap();
+        assert_eq!(read.len(), 2);
+        assert_eq!(read[0].pointer("/data/on").unwrap(), "true");
+        let list = "kind: List\napiVersion: v1\nitems:\n- {apiVersion: v1, kind: ConfigMap, \
+                    metadata: {name: a}}\n";
+        assert!(to_json(list).unwrap().contains("ConfigMap"));
+    }
+
+    #[test]
+    fn what_could_not_be_applied_is_told() {
+        let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {p: c2VjcmV0}\n";
+        for (yaml, says) in [
+            ("", "no object"),
+            ("a: [", "not YAML"),
+            ("kind: ConfigMap\nmetadata: {name: a}\n", "apiVersion"),
+            ("apiVersion: v1\nkind: ConfigMap\n", "metadata/name"),
+            (secret, "Secret"),
+        ] {
+            let error = to_json(yaml).unwrap_err();
+            assert!(error.contains(says), "{error}");
+            assert!(!error.contains("c2VjcmV0"), "{error}");
+        }
+    }
+}

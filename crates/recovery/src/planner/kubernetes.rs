@@ -1,0 +1,118 @@
+//! What Kubernetes adds to a plan: which cluster is meant, what has to be paused, manifests.
+
+use super::build::{shell, step};
+use crate::inventory::{KubernetesFacts, PauseFact};
+use crate::plan::{Class, Mode, Parameters, Stage, Step, StepKind, UndoWhen};
+use crate::service::Workload;
+
+/// The name under which the UID of a cluster's namespace kube-system stands in identities.
+const CLUSTER_UID: &str = "kubernetes";
+
+/// What a person would type to stop or start a workload.
+pub(super) fn scale_words(
+    context: &str,
+    kind: Workload,
+    object: &str,
+    starts: bool,
+) -> Vec<String> {
+    let (namespace, name) = object.split_once('/').unwrap_or(("default", object));
+    let mut words = vec!["kubectl", "--context", context, "-n", namespace];
+    let suspend = format!("{{\"spec\":{{\"suspend\":{}}}}}", !starts);
+    match kind {
+        Workload::CronJob => words.extend(["patch", "cronjob", name, "-p", &suspend]),
+        Workload::Deployment | Workload::StatefulSet => {
+            let replicas = if starts { "--replicas=N" } else { "--replicas=0" };
+            words.extend(["scale", kind.text(), name, replicas]);
+        }
+    }
+    words.into_iter().map(str::to_owned).collect()
+}
+
+/// Adds to the steps what is known of the clusters: their identity, the manifests, and what is
+/// paused before anything is stopped.
+pub(super) fn add(steps: &mut Vec<Step>, mode: Mode, facts: &KubernetesFacts) {
+    match mode {
+        Mode::Incident => {
+            let pauses = facts.pauses.iter().map(|it| pause(it, Stage::Shut, UndoWhen::Reopening));
+            let at = steps.iter().position(|step| step.kind == StepKind::StopWriter);
+            let at = at.unwrap_or(steps.len());
+            steps.splice(at..at, pauses);
+            steps.extend(facts.pauses.iter().flat_map(resume));
+        }
+        // The way back is part of a drill.
+        Mode::Drill => {
+            let pauses = facts.pauses.iter().map(|it| pause(it, Stage::Stage, UndoWhen::Always));
+            steps.extend(pauses);
+        }
+        Mode::Copy => {}
+    }
+    for step in steps {
+        pin(step, facts);
+    }
+}
+
+/// The cluster that a step means, and what it applies: what was read when the plan was made.
+fn pin(step: &mut Step, facts: &KubernetesFacts) {
+    let Some(table) = step.parameters.get("context").cloned() else { return };
+    if let Some(fact) = facts.clusters.get(&table) {
+        step.identity.insert(CLUSTER_UID.into(), fact.uid.clone());
+        if let Some(command) = &mut step.command {
+            let named = format!("--context {} ", shell(std::slice::from_ref(&fact.context)));
+            *command = command.replace(&format!("--context {table} "), &named);
+        }
+    }
+    if step.parameters.get("door").is_some_and(|door| door == "kubernetes") {
+        for name in ["shut", "open"] {
+            let path = step.parameters.get(name);
+            if let Some(content) = path.and_then(|path| facts.manifests.get(path)) {
+                step.parameters.insert(format!("{name}_manifest"), content.clone());
+            }
+        }
+        let applied = if step.kind == StepKind::ShutDoor { "shut" } else { "open" };
+        let path = step.parameters.get(applied).cloned().unwrap_or_default();
+        let context = facts.clusters.get(&table).map_or(table, |fact| fact.context.clone());
+        let words = ["kubectl", "--context", &context, "apply", "--server-side", "-f", &path];
+        step.command = Some(shell(&words.map(str::to_owned)));
+    }
+}
+
+fn parameters(fact: &PauseFact) -> Parameters {
+    let pairs = [
+        ("context", fact.context.clone()),
+        ("manager", fact.manager.into()),
+        ("object", fact.object.clone()),
+    ];
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+fn pause(fact: &PauseFact, stage: Stage, when: UndoWhen) -> Step {
+    step(stage, "pause", &fact.object, StepKind::PauseManager)
+        .effect(format!(
+            "tells {} {} to wait: it manages {} and would undo our steps",
+            fact.manager, fact.object, fact.of
+        ))
+        .undo(Class::Undoable, when, "lets it go on as it did")
+        .with_all(parameters(fact))
+        .done()
+}
+
+/// Goes on once what it manages says what we have made of it.
+fn resume(fact: &PauseFact) -> Vec<Step> {
+    let confirm = fact.owns_setting.then(|| {
+        let text = format!(
+            "the source that {} {} applies names the new database: else it puts the old one back",
+            fact.manager, fact.object
+        );
+        step(Stage::Protect, "confirm", &fact.object, StepKind::Confirm)
+            .effect(format!("a person confirms: {text}"))
+            .with("text", text)
+            .predicted(60)
+            .done()
+    });
+    let resumed = step(Stage::Protect, "resume", &fact.object, StepKind::ResumeManager)
+        .effect(format!("lets {} {} go on as it did", fact.manager, fact.object))
+        .undo(Class::Own, UndoWhen::Never, "none is needed: it is as it was before")
+        .with_all(parameters(fact))
+        .done();
+    confirm.into_iter().chain(std::iter::once(resumed)).collect()
+}
