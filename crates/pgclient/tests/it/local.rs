@@ -114,7 +114,7 @@ async fn a_server_is_made_started_and_stopped_on_every_major() {
         bench.stop(StopMode::Fast).await;
         assert_eq!(bench.server.status().unwrap().pg_ctl_code(), 3);
         assert_eq!(bench.pg_ctl_status(), 3);
-        assert_eq!(processes_in(bench.server.data_dir()), []);
+        assert_eq!(processes_in(bench.server.data_dir()), Vec::<u32>::new());
         assert!(matches!(bench.server.postmaster(), Err(Error::NotRunning { .. })));
     }
 }

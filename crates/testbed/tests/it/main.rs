@@ -3,3 +3,5 @@
 
 mod clusters;
 mod disk;
+mod kubernetes;
+mod pods;
