@@ -249,17 +249,19 @@ impl Cluster {
         answered(Request::Write, &what, api.patch(name, &parameters, &patch)).await.map(drop)
     }
 
-    /// Server-side apply; with `dry_run` nothing is changed. What the object is then.
+    /// Server-side apply of what `owner` has in the object: fields that the same owner applied
+    /// before and that are not in it any more go. With `dry_run` nothing is changed. What the
+    /// object is then.
     pub(super) async fn apply(
         &self,
         resource: &ApiResource,
         namespace: Option<&str>,
         object: &Value,
-        dry_run: bool,
+        (owner, dry_run): (&str, bool),
     ) -> Result<Value, Failure> {
         let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
         let what = format!("apply {} {name} ({})", resource.kind, self.table);
-        let mut parameters = PatchParams::apply(FIELD_MANAGER).force();
+        let mut parameters = PatchParams::apply(owner).force();
         if dry_run {
             parameters = parameters.dry_run();
         }

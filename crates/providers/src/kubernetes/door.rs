@@ -5,8 +5,12 @@ use recovery::effect::{Effect, Failure, Found, StepContext};
 use recovery::plan::StepKind;
 use serde_json::Value;
 
+use super::FIELD_MANAGER;
 use super::client::{Cluster, Clusters, split};
 use super::manifest;
+
+/// Who owns the fields of a door's objects: what only one of the two manifests has comes and goes.
+const OWNER: &str = FIELD_MANAGER;
 
 pub(super) struct ManifestDoor {
     clusters: Clusters,
@@ -27,7 +31,7 @@ impl ManifestDoor {
         let cluster = self.clusters.of(context).await?;
         for object in manifest::objects(context.parameter(&parameter(which))?)? {
             let (resource, namespace) = manifest::resource(&cluster, &object).await?;
-            cluster.apply(&resource, namespace.as_deref(), &object, false).await?;
+            cluster.apply(&resource, namespace.as_deref(), &object, (OWNER, false)).await?;
         }
         Ok(())
     }
@@ -48,7 +52,7 @@ pub(super) async fn is_applied(cluster: &Cluster, manifests: &str) -> Result<boo
             None => cluster.get_of_cluster(&resource, split(&path).1).await?,
         };
         let Some(there) = there else { return Ok(false) };
-        let then = cluster.apply(&resource, namespace.as_deref(), &object, true).await?;
+        let then = cluster.apply(&resource, namespace.as_deref(), &object, (OWNER, true)).await?;
         if essence(there) != essence(then) {
             return Ok(false);
         }

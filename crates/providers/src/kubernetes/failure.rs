@@ -78,3 +78,38 @@ pub(super) fn late(request: Request, what: &str, seconds: u64) -> Failure {
 pub(super) fn is_absent(error: &Error) -> bool {
     matches!(error, Error::Api(status) if status.code == 404)
 }
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn class(code: u16, request: Request) -> FailureClass {
+        let status = Status::failure("no", "Because").with_code(code);
+        failure(&Error::Api(Box::new(status)), request, "apply ConfigMap a").class
+    }
+
+    #[test]
+    fn an_answer_says_whether_another_try_makes_sense() {
+        use FailureClass::{Ambiguous, Retry, Terminal};
+        for code in [401, 403, 404, 422] {
+            assert_eq!(class(code, Request::Read), Terminal, "{code}");
+            assert_eq!(class(code, Request::Write), Terminal, "{code}");
+        }
+        for code in [409, 429] {
+            assert_eq!(class(code, Request::Write), Retry, "{code}");
+        }
+        for code in [500, 503, 504] {
+            assert_eq!(class(code, Request::Read), Retry, "{code}");
+            assert_eq!(class(code, Request::Write), Ambiguous, "{code}");
+        }
+    }
+
+    #[test]
+    fn what_was_asked_and_what_was_said_stand_in_the_message() {
+        let status = Status::failure("immutable", "Invalid").with_code(422);
+        let seen = failure(&Error::Api(Box::new(status)), Request::Write, "apply ConfigMap a");
+        assert_eq!(seen.message, "apply ConfigMap a: 422 Invalid: immutable");
+    }
+}

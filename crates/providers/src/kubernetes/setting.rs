@@ -6,8 +6,12 @@ use kube::core::ApiResource;
 use recovery::effect::{Failure, StepContext};
 use serde_json::{Value, json};
 
+use super::FIELD_MANAGER;
 use super::client::{Cluster, Clusters, known, split, text};
 use crate::setting::place;
+
+/// Longest name of an owner of fields (`fieldManager`).
+const OWNER_LEN_MAX: usize = 128;
 
 /// Where a setting stands.
 struct Place<'c> {
@@ -89,7 +93,11 @@ impl<'c> Place<'c> {
             "data": { self.key: stored },
         });
         let resource = resource(self.is_secret);
-        self.cluster.apply(&resource, Some(namespace), &object, false).await.map(drop)
+        // An owner for each key: applying one must not take away another.
+        let owner: String =
+            format!("{FIELD_MANAGER}:{}", self.key).chars().take(OWNER_LEN_MAX).collect();
+        let applied = self.cluster.apply(&resource, Some(namespace), &object, (&owner, false));
+        applied.await.map(drop)
     }
 }
 

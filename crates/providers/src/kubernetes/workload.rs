@@ -1,6 +1,8 @@
 //! Workloads that write: stopped by scaling to nothing, started with the replicas they had, and
 //! watched until no pod, or every pod, runs.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use kube::core::ApiResource;
@@ -16,6 +18,11 @@ use super::rollout::{self, Rollout};
 
 /// How long behind its grace period a pod may take to end, in seconds.
 const GRACE_MARGIN_S: i64 = 30;
+
+/// How long an undo waits for pods to end before it is tried again.
+const UNDO_WAIT_MAX: Duration = Duration::from_secs(40);
+
+const UNDO_POLL: Duration = Duration::from_millis(500);
 
 /// Replicas of a CronJob's original: it runs, or it is suspended.
 const RUNS: u32 = 1;
@@ -157,6 +164,27 @@ impl Target {
             0 => Found::Done,
             left => Found::Running { progress: format!("{left} pods are left") },
         })
+    }
+
+    /// Waits a while: whoever undoes wants to see it gone.
+    async fn wait_until_stopped(&self) -> Result<(), Failure> {
+        let mut waited = Duration::ZERO;
+        loop {
+            let found = self.is_stopped().await?;
+            let text = match found {
+                Found::Done => return Ok(()),
+                Found::Running { progress } => progress,
+                Found::Broken(what) => return Err(Failure::terminal("RF1123", what)),
+                // Somebody started it again in this very moment.
+                other => format!("{other:?}"),
+            };
+            if waited >= UNDO_WAIT_MAX {
+                let what = format!("{} {}: {text}", self.kind.kind(), self.object);
+                return Err(Failure::retry("RF1123", what));
+            }
+            tokio::time::sleep(UNDO_POLL).await;
+            waited += UNDO_POLL;
+        }
     }
 
     async fn is_started(&self, key: &str) -> Result<Found, Failure> {
@@ -337,10 +365,7 @@ impl Effect for Workloads {
             }
             (true, _) => {
                 target.stop().await?;
-                match target.is_stopped().await? {
-                    Found::Done => Ok("it is stopped".into()),
-                    other => Err(Failure::retry("RF1123", format!("not yet stopped: {other:?}"))),
-                }
+                target.wait_until_stopped().await.map(|()| "it is stopped".into())
             }
         }
     }

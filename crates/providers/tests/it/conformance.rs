@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use providers::{OwnProgram, Providers, Secrets};
 use recovery::effect::{Effects, Found, StepContext};
-use recovery::plan::{Mode, Parameters};
+use recovery::plan::{Mode, Parameters, Plan};
 use recovery::service::{Door, Service, Setting, SettingPlace, Writer};
 use recovery::testing::{conformance, sample};
 use testbed::Units;
@@ -37,6 +37,11 @@ pub(crate) fn providers() -> Providers {
 /// The step of that id in the plan of a service, as a driver would hand it to its provider.
 pub(crate) fn context(service: &Service, id: &str) -> StepContext {
     let plan = sample::plan(service, Mode::Incident, &sample::inventory()).unwrap();
+    context_of(&plan, id)
+}
+
+/// The step of that id in a plan.
+pub(crate) fn context_of(plan: &Plan, id: &str) -> StepContext {
     let step = plan.steps.iter().find(|step| step.id.as_str() == id);
     let step = step.unwrap_or_else(|| panic!("no step {id}")).clone();
     StepContext {

@@ -3,5 +3,6 @@
 
 mod conformance;
 mod door;
+mod kubernetes;
 mod mail;
 mod pooler;
