@@ -111,9 +111,10 @@ install_system_packages() {
   command -v dpkg-query >/dev/null || fail "this machine has no dpkg: Debian 12 or Ubuntu is needed"
   # Interpreter, virtual environments, archives, namespaces, file systems for disk-full tests,
   # a C compiler for the crypto and compression libraries, a pooler that is a door, a manager of
-  # units behind D-Bus, a server that takes mail.
+  # units behind D-Bus, a server that takes mail, what leads users (DNS, proxies) and asks for it.
   for package in python3 python3-venv unzip xz-utils iproute2 util-linux mount e2fsprogs \
-    build-essential pkg-config pgbouncer dbus python3-dbusmock python3-aiosmtpd; do
+    build-essential pkg-config pgbouncer dbus python3-dbusmock python3-aiosmtpd \
+    bind9 bind9-dnsutils pdns-server pdns-backend-sqlite3 sqlite3 haproxy nginx-light curl; do
     have_package "$package" || wanted+=("$package")
   done
   command -v npm >/dev/null || wanted+=(npm)

@@ -19,4 +19,9 @@ pub const CODES: &[CodeInfo] = &[
     code("RF1109", "a channel could not be told", Retry::Retry),
     code("RF1110", "a secret does not resolve", Retry::Permanent),
     code("RF1111", "the door did not move", Retry::Retry),
+    code("RF1161", "what leads users does not answer", Retry::Retry),
+    code("RF1162", "what leads users refuses us", Retry::Permanent),
+    code("RF1163", "somebody else has led users elsewhere", Retry::Permanent),
+    code("RF1164", "users cannot be led to the standby site", Retry::Permanent),
+    code("RF1165", "users are not seen to be led to the standby site", Retry::Wait),
 ];

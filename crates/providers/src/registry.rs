@@ -6,12 +6,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use recovery::effect::{Effect, Effects, Failure, StepContext};
 use recovery::plan::{Step, StepKind};
+use stdx::{Clock, SystemClock};
 
 use crate::door::Doors;
 use crate::postgres::Postgres;
 use crate::setting::FileSetting;
 use crate::smoke::SmokeTest;
 use crate::tell::{Channel, Channels, TellStep, tell};
+use crate::traffic::Traffics;
 use crate::writer::Writers;
 use crate::{OwnProgram, Secrets};
 
@@ -21,6 +23,7 @@ pub struct Providers {
     setting: FileSetting,
     doors: Doors,
     writers: Writers,
+    traffics: Traffics,
     smoke: SmokeTest,
     secrets: crate::postgres::ResolveSecrets,
     teller: TellStep,
@@ -49,6 +52,7 @@ impl Providers {
             setting: FileSetting::default(),
             doors: Doors::new(Arc::clone(&secrets))?,
             writers: Writers::default(),
+            traffics: Traffics::new(Arc::clone(&secrets), Arc::new(SystemClock::new()))?,
             smoke: SmokeTest::new(Arc::clone(&secrets))?,
             secrets: crate::postgres::ResolveSecrets::new(secrets),
             teller: TellStep::new(Arc::clone(&channels)),
@@ -60,6 +64,13 @@ impl Providers {
     #[must_use]
     pub fn with_bus(mut self, address: &str) -> Self {
         self.writers = Writers::at_bus(address);
+        self
+    }
+
+    /// Signs updates of DNS at the time of this clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.traffics.set_clock(clock);
         self
     }
 }
@@ -75,6 +86,7 @@ impl Effects for Providers {
             StepKind::CheckSetting | StepKind::SwitchSetting if is("setting", "file") => {
                 self.setting.of(step)
             }
+            StepKind::CheckTraffic | StepKind::SwitchTraffic => self.traffics.of(step)?,
             StepKind::Smoke => &self.smoke,
             StepKind::Tell => &self.teller,
             StepKind::ResolveSecrets => &self.secrets,

@@ -1,5 +1,7 @@
 //! What is known when a plan is made: values that others gathered.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use crate::diagnosis::Condition;
@@ -103,6 +105,18 @@ impl Default for Speeds {
     }
 }
 
+/// What was seen of something that leads users here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TrafficFact {
+    /// It can be switched, as far as can be seen.
+    Ready {
+        /// How long its answer may be cached today, in seconds; `None`: it is not cached.
+        ttl_s: Option<u64>,
+    },
+    /// Why it cannot.
+    Fails(String),
+}
+
 /// Everything a plan is compiled from besides the declaration and the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inventory {
@@ -132,6 +146,8 @@ pub struct Inventory {
     pub identity: Parameters,
     /// What would undo our steps: Patroni, an operator, GitOps.
     pub managers: Vec<String>,
+    /// What was seen of what leads users here, by its name.
+    pub traffic: BTreeMap<String, TrafficFact>,
     /// Why the service's check fails; a plan is then refused.
     pub problems: Vec<String>,
 }
@@ -154,6 +170,7 @@ impl Inventory {
             timings: Timings::new(),
             identity: Parameters::new(),
             managers: Vec::new(),
+            traffic: BTreeMap::new(),
             problems: Vec::new(),
         }
     }

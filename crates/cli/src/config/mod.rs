@@ -2,6 +2,7 @@
 
 mod error;
 pub(crate) mod service;
+mod traffic;
 mod wire;
 
 use std::collections::BTreeMap;

@@ -120,4 +120,9 @@ const PAGES: &[(&str, &str)] = &[
     ("RF1109", include_str!("RF1109.md")),
     ("RF1110", include_str!("RF1110.md")),
     ("RF1111", include_str!("RF1111.md")),
+    ("RF1161", include_str!("RF1161.md")),
+    ("RF1162", include_str!("RF1162.md")),
+    ("RF1163", include_str!("RF1163.md")),
+    ("RF1164", include_str!("RF1164.md")),
+    ("RF1165", include_str!("RF1165.md")),
 ];

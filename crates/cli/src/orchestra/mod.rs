@@ -7,5 +7,6 @@ pub(crate) mod home;
 pub(crate) mod measured;
 pub(crate) mod persons;
 pub(crate) mod show;
+pub(crate) mod traffic;
 
 pub(crate) use home::open_home;

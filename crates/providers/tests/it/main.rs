@@ -5,3 +5,4 @@ mod conformance;
 mod door;
 mod mail;
 mod pooler;
+mod traffic;

@@ -1,41 +1,17 @@
 //! A world without databases: door, writers, old and new database, setting, people. It outlives its
 //! drivers, misbehaves as told, and notes every breach of the order of safety.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 
+use super::misbehaviour::Misbehaviour;
 use crate::effect::{Effect, Effects, Failure, Found, StepContext};
 use crate::plan::{Parameters, Step, StepKind};
 
 /// Probes that find a restore under way before it is there.
 const RESTORE_PROBES: u32 = 3;
-
-/// How a step misbehaves, once each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Misbehaviour {
-    /// It fails, and surely did nothing.
-    FailBefore,
-    /// It does it, and the answer is lost.
-    LoseAnswer,
-    /// It does nothing, and the answer is lost.
-    LoseRequest,
-    /// It does it twice.
-    Twice,
-    /// It does it by half, and the answer is lost.
-    Half,
-    /// It never answers.
-    Hang,
-    /// It fails for good.
-    FailForGood,
-    /// The data are unusable.
-    BadData,
-    /// It cannot be told what is there.
-    ProbeFails,
-    /// Undoing fails, and another try may succeed.
-    UndoFails,
-}
 
 /// A database that a run made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +31,7 @@ struct Things {
     is_proved: bool,
     is_smoked: bool,
     is_adopted: bool,
+    at_standby: BTreeSet<String>,
     backups: u32,
     made: BTreeMap<String, Made>,
     setting: String,
@@ -83,6 +60,8 @@ pub struct Snapshot {
     pub setting: String,
     /// Whether the new database is the production.
     pub is_adopted: bool,
+    /// Traffic that is led to the standby site.
+    pub at_standby: Vec<String>,
 }
 
 /// The world. Clones are the same world.
@@ -180,6 +159,7 @@ impl World {
             made: things.made.keys().cloned().collect(),
             setting: things.setting.clone(),
             is_adopted: things.is_adopted,
+            at_standby: things.at_standby.iter().cloned().collect(),
         })
     }
 
@@ -239,6 +219,7 @@ fn object_of(context: &StepContext) -> Option<String> {
         StepKind::StopWriter => Some(format!("writer {}", writer_of(context))),
         StepKind::Fence => Some("fence".into()),
         StepKind::SwitchSetting => Some("setting".into()),
+        StepKind::SwitchTraffic => Some(format!("traffic {}", traffic_of(context))),
         _ => None,
     }
 }
@@ -246,6 +227,10 @@ fn object_of(context: &StepContext) -> Option<String> {
 fn writer_of(context: &StepContext) -> String {
     let name = ["name", "deployment", "unit", "workflow"].into_iter();
     name.filter_map(|name| context.parameters.get(name)).next().cloned().unwrap_or_default()
+}
+
+fn traffic_of(context: &StepContext) -> String {
+    context.parameters.get("name").cloned().unwrap_or_default()
 }
 
 fn directory_of(context: &StepContext) -> String {
@@ -268,6 +253,10 @@ impl Things {
             }
             StepKind::Fence => if self.is_fenced { "fenced" } else { "open" }.into(),
             StepKind::SwitchSetting => self.setting.clone(),
+            StepKind::SwitchTraffic => {
+                let is_there = self.at_standby.contains(&traffic_of(context));
+                if is_there { "standby" } else { "primary" }.into()
+            }
             _ => return None,
         })
     }
@@ -292,6 +281,7 @@ impl Things {
             StepKind::Fence => is(self.is_fenced),
             StepKind::SwitchSetting => is(self.setting == self.restored_of(context)),
             StepKind::Adopt => is(self.is_adopted),
+            StepKind::SwitchTraffic => is(self.at_standby.contains(&traffic_of(context))),
             StepKind::RestoreCluster | StepKind::RestoreInstance | StepKind::RestoreDump => {
                 self.probe_made(context)
             }
@@ -358,6 +348,9 @@ impl Things {
             StepKind::Smoke => self.is_smoked = true,
             StepKind::Adopt => self.is_adopted = true,
             StepKind::Backup => self.backups += 1,
+            StepKind::SwitchTraffic => {
+                self.at_standby.insert(traffic_of(context));
+            }
             StepKind::RestoreCluster | StepKind::RestoreInstance | StepKind::RestoreDump => {
                 let made = Made { key: context.key.clone(), probes_left: RESTORE_PROBES, is_half };
                 self.made.insert(directory_of(context), made);
@@ -385,6 +378,11 @@ impl Things {
                 }
             }
             StepKind::StartWriter => drop(self.stopped_writers.insert(writer_of(context), true)),
+            StepKind::SwitchTraffic => {
+                if original.as_deref() == Some("primary") {
+                    self.at_standby.remove(&traffic_of(context));
+                }
+            }
             StepKind::RestoreCluster | StepKind::RestoreInstance | StepKind::RestoreDump => {
                 let directory = directory_of(context);
                 if self.setting == directory {
