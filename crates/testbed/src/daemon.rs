@@ -50,8 +50,10 @@ impl Daemon {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Waits until it has ended by itself, with what it started; after a while it is ended.
+    /// Asks it to end, with what it started, and waits; after a while it is ended.
     pub(crate) fn leave(&mut self) {
+        let pid = self.child.id().to_string();
+        let _ = Command::new("kill").args(["-TERM", &pid]).output();
         let began = std::time::Instant::now();
         while began.elapsed() < LEAVE_DEADLINE && matches!(self.child.try_wait(), Ok(None)) {
             std::thread::yield_now();

@@ -210,10 +210,6 @@ impl Nginx {
 impl Drop for Nginx {
     // Its workers end with it when it is asked; killed, it would leave them.
     fn drop(&mut self) {
-        let words = self.command(&["-s", "stop"]);
-        if let Some((program, arguments)) = words.split_first() {
-            let _ = crate::as_postgres(Command::new(program).args(arguments)).output();
-        }
         self.daemon.leave();
     }
 }

@@ -208,3 +208,101 @@ fn switch_command(traffic: &Traffic) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{five, sample};
+
+    fn seen(fact: TrafficFact) -> Inventory {
+        let mut inventory = sample::inventory();
+        inventory.traffic.insert("odoo.acme.example".into(), fact);
+        inventory
+    }
+
+    #[test]
+    fn a_long_time_in_caches_is_warned_of_and_counts() {
+        let traffic = five::odoo().traffic;
+        let slow = seen(TrafficFact::Ready { ttl_s: Some(3600) });
+        assert_eq!(switch_traffic(&traffic, &slow, true)[0].predicted_s, 3605);
+        assert_eq!(check_traffic(&traffic, &slow)[0].parameters["ttl_s_planned"], "3600");
+        assert_eq!(
+            warnings(&traffic, &slow),
+            ["CNAME record 'odoo.acme.example' at ns1.acme.example:53 may be cached for 60 min, \
+              expected at most 5 min: so long users are led to the old site"]
+        );
+        let quick = seen(TrafficFact::Ready { ttl_s: Some(300) });
+        assert_eq!(warnings(&traffic, &quick), Vec::<String>::new());
+        let fails = seen(TrafficFact::Fails("no answer".into()));
+        assert_eq!(switch_traffic(&traffic, &fails, true)[0].predicted_s, 65, "as it is declared");
+        assert!(warnings(&traffic, &fails)[0].ends_with("cannot be switched now: no answer"));
+    }
+
+    #[test]
+    fn before_the_point_of_no_return_a_rollback_leads_users_back() {
+        let traffic = five::odoo().traffic;
+        let of = |is_final| switch_traffic(&traffic, &sample::inventory(), is_final).remove(0);
+        let (last, back) = (of(true), of(false));
+        assert_eq!((last.class, last.undo_when), (Class::Final, UndoWhen::Never));
+        assert_eq!((back.class, back.undo_when), (Class::Undoable, UndoWhen::Always));
+        assert_eq!(back.id, last.id);
+    }
+
+    #[test]
+    fn a_person_sees_what_to_type_and_no_secret() {
+        let check = |how: TrafficHow, expect: &str| {
+            let traffic = Traffic { name: "odoo".into(), how };
+            assert_eq!(switch_command(&traffic), expect);
+        };
+        let record = five::odoo().traffic[0].record().unwrap().clone();
+        let nsupdate = |key: &str| TrafficHow::Nsupdate {
+            server: "ns1.acme.example:53".into(),
+            key: key.into(),
+            record: record.clone(),
+        };
+        let update = "printf '%s\\n' 'server ns1.acme.example 53' 'zone acme.example' \
+                      'prereq yxrrset odoo.acme.example CNAME' \
+                      'update delete odoo.acme.example CNAME' \
+                      'update add odoo.acme.example 60 CNAME odoo-dr.acme.example' send";
+        check(nsupdate("file:/etc/tsig.key"), &format!("{update} | nsupdate -k /etc/tsig.key"));
+        check(nsupdate("env:TSIG"), &format!("{update} | nsupdate -k <(echo \"$TSIG\")"));
+        let powerdns = TrafficHow::PowerDns {
+            url: "http://127.0.0.1:8081".into(),
+            server: "localhost".into(),
+            login: "env:PDNS_KEY".into(),
+            record: record.clone(),
+        };
+        check(
+            powerdns,
+            "curl -fsS -X PATCH -H \"X-API-Key: $PDNS_KEY\" -d \
+             '{\"rrsets\":[{\"changetype\":\"REPLACE\",\"name\":\"odoo.acme.example.\",\
+             \"records\":[{\"content\":\"odoo-dr.acme.example.\",\"disabled\":false}],\
+             \"ttl\":60,\"type\":\"CNAME\"}]}' \
+             http://127.0.0.1:8081/api/v1/servers/localhost/zones/acme.example.",
+        );
+        let haproxy = TrafficHow::HaProxy {
+            socket: "/run/admin.sock".into(),
+            backend: "odoo".into(),
+            primary: vec!["a".into()],
+            standby: "dr".into(),
+        };
+        check(
+            haproxy,
+            "echo 'set server odoo/dr state ready; set server odoo/a state maint; \
+             shutdown sessions server odoo/a' | socat - UNIX-CONNECT:/run/admin.sock",
+        );
+        let nginx = TrafficHow::Nginx {
+            file: "/etc/nginx/up.inc".into(),
+            standby: "/etc/nginx/dr.inc".into(),
+            test: vec!["nginx".into(), "-t".into()],
+            reload: vec!["nginx".into(), "-s".into(), "reload".into()],
+            probe_url: None,
+            probe_word: None,
+        };
+        check(
+            nginx,
+            "cp -p /etc/nginx/up.inc /etc/nginx/up.inc.before && \
+             cp /etc/nginx/dr.inc /etc/nginx/up.inc && nginx -t && nginx -s reload",
+        );
+    }
+}

@@ -378,10 +378,8 @@ impl Things {
                 }
             }
             StepKind::StartWriter => drop(self.stopped_writers.insert(writer_of(context), true)),
-            StepKind::SwitchTraffic => {
-                if original.as_deref() == Some("primary") {
-                    self.at_standby.remove(&traffic_of(context));
-                }
+            StepKind::SwitchTraffic if original.as_deref() == Some("primary") => {
+                self.at_standby.remove(&traffic_of(context));
             }
             StepKind::RestoreCluster | StepKind::RestoreInstance | StepKind::RestoreDump => {
                 let directory = directory_of(context);
