@@ -80,7 +80,10 @@ fn traffic_that_cannot_be_switched_stops_a_recovery_before_anything_is_touched()
     let checked = shop.site.run("check shop").ended(3).to_string();
     assert!(checked.contains("it could not be switched: HAProxy"), "{checked}");
     let ran = shop.site.run("recover shop --latest --as oncall --confirm-any");
-    assert!(ran.stdout.contains("RF1161"), "{}", ran.stdout);
+    let report = ran.ended(6);
+    let failed = steps(&report, "assess.traffic.shop");
+    assert_eq!(failed, [("assess.traffic.shop", "failed")], "{report}");
+    assert!(report.to_string().contains("does not answer 'show servers state shop'"), "{report}");
     assert!(shop.is_healthy() && !shop.is_shut(), "nothing was touched");
     assert_eq!(text(&shop.site.run("runs").done(), "runs.0.verdict"), "rolled_back");
 }
