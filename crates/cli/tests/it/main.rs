@@ -32,6 +32,7 @@ mod services;
 mod shop;
 mod steps;
 mod targets;
+mod traffic;
 mod two_restores;
 mod whole_path;
 mod wire;
