@@ -1,6 +1,6 @@
 //! Real components for tests: PostgreSQL of every supported major, an S3-compatible server and a
-//! wire that fails before it, a mail server, a manager of units, Kubernetes, full disks, and folders
-//! that user `postgres` can use.
+//! wire that fails before it, a mail server, a manager of units, Kubernetes, full disks, and
+//! folders that user `postgres` can use.
 //!
 //! Refuses to know: any crate of ours. A missing component fails the test with the command that
 //! installs it; nothing is skipped. Everything stops and vanishes on drop, also after a panic.
