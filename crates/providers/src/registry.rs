@@ -89,10 +89,12 @@ impl Effects for Providers {
         }
         Some(match step.kind {
             StepKind::ShutDoor | StepKind::OpenDoor => self.doors.of(step)?,
-            StepKind::StopWriter | StepKind::StartWriter => self.writers.of(step)?,
+            StepKind::StopWriter | StepKind::StartWriter | StepKind::ActivateSite => {
+                self.writers.of(step)?
+            }
             StepKind::CheckSetting | StepKind::SwitchSetting => self.setting.of(step)?,
             StepKind::CheckTraffic | StepKind::SwitchTraffic => self.traffics.of(step)?,
-            StepKind::Smoke => &self.smoke,
+            StepKind::Smoke | StepKind::HealthGate => &self.smoke,
             StepKind::Tell => &self.teller,
             StepKind::ResolveSecrets => &self.secrets,
             _ => self.postgres.of(step)?,

@@ -106,7 +106,8 @@ async fn salvage_first(
     service: &Service,
 ) {
     let Database::Cluster(place) = &service.database else { return };
-    if arguments.no_salvage || !arguments.wanted.before_incident {
+    let is_lost = arguments.wanted.site.is_some();
+    if arguments.no_salvage || is_lost || !arguments.wanted.before_incident {
         return;
     }
     let Ok(own) = own_program(config) else { return };

@@ -3,6 +3,7 @@
 mod error;
 mod kubernetes;
 pub(crate) mod service;
+mod site;
 mod traffic;
 mod wire;
 

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use recovery::service::{
-    BindingPlace, Bindings, ClusterPlace, Database, Door, Escalation, Expectation, Files, Form,
-    LocalCluster, Objectives, OnFailure, Policy, Rds, SchemaTool, Service, Setting, SettingPlace,
-    Smoke, TableCheck, Validation, Writer,
+    ClusterPlace, Database, Door, Escalation, Expectation, Files, Form, LocalCluster, Objectives,
+    OnFailure, Policy, Rds, SchemaTool, Service, Setting, SettingPlace, Smoke, TableCheck,
+    Validation, Writer,
 };
 
 use super::kubernetes::{self, KubernetesConfig, contexts, network};
+use super::site::{bindings, sites};
 use super::wire::{self, Words};
 use super::{Channel, ClusterConfig, SecretRef};
 
@@ -88,8 +89,8 @@ pub(super) fn service(
         None => None,
     };
     let (drill, staging) = (
-        table.drill.as_ref().map(|table| bindings("drill", table)).transpose()?,
-        table.staging.as_ref().map(|table| bindings("staging", table)).transpose()?,
+        table.drill.map(|table| bindings("drill", table)).transpose()?,
+        table.staging.map(|table| bindings("staging", table)).transpose()?,
     );
     let service = Service {
         name: name.into(),
@@ -100,12 +101,11 @@ pub(super) fn service(
         database: database(&table.database, clusters)?,
         setting,
         door: table.door.as_ref().map(|table| door("door", table)).transpose()?,
+        health: health("writers", &table.writers)?,
         writers: writers("writers", &table.writers)?,
-        files: table
-            .files
-            .into_iter()
-            .map(|table| Files { bucket: table.bucket, keys_sql: table.keys_sql })
-            .collect(),
+        activate: Vec::new(),
+        files: files(table.files),
+        sites: sites(table.site)?,
         validation: validation(table.validate)?,
         smoke: smokes("smoke", &table.smoke)?,
         traffic: super::traffic::traffic("traffic", &table.traffic)?,
@@ -177,7 +177,7 @@ fn database(
     }))
 }
 
-fn setting(key: &str, table: &wire::SettingTable) -> Result<Setting, Problem> {
+pub(super) fn setting(key: &str, table: &wire::SettingTable) -> Result<Setting, Problem> {
     let (kind, value) = one_of(
         key,
         &[
@@ -239,7 +239,7 @@ fn setting(key: &str, table: &wire::SettingTable) -> Result<Setting, Problem> {
     Ok(Setting { place, form, fields: table.fields.clone() })
 }
 
-fn door(key: &str, table: &wire::DoorTable) -> Result<Door, Problem> {
+pub(super) fn door(key: &str, table: &wire::DoorTable) -> Result<Door, Problem> {
     let text = |name: &str, words: &Option<Words>| match words {
         Some(Words::Text(text)) => Ok(text.clone()),
         _ => wrong(&format!("{key}.{name}"), "expected a text"),
@@ -289,7 +289,7 @@ fn door(key: &str, table: &wire::DoorTable) -> Result<Door, Problem> {
     })
 }
 
-fn writers(key: &str, tables: &[wire::WriterTable]) -> Result<Vec<Writer>, Problem> {
+pub(super) fn writers(key: &str, tables: &[wire::WriterTable]) -> Result<Vec<Writer>, Problem> {
     let numbered = tables.iter().enumerate();
     numbered.map(|(at, table)| writer(&format!("{key}[{at}]"), table)).collect()
 }
@@ -322,6 +322,27 @@ fn writer(key: &str, table: &wire::WriterTable) -> Result<Writer, Problem> {
             None => return wrong(&format!("{key}.github"), "is missing: owner and repository"),
         },
     })
+}
+
+/// What writers must answer before the next one is started.
+pub(super) fn health(
+    key: &str,
+    tables: &[wire::WriterTable],
+) -> Result<BTreeMap<String, Smoke>, Problem> {
+    let mut all = BTreeMap::new();
+    for (at, table) in tables.iter().enumerate() {
+        let Some(asked) = &table.health else { continue };
+        let key = format!("{key}[{at}]");
+        let name = writer(&key, table)?.name().to_owned();
+        let read = smokes(&format!("{key}.health"), std::slice::from_ref(asked))?;
+        all.extend(read.into_iter().map(|smoke| (name.clone(), smoke)));
+    }
+    Ok(all)
+}
+
+pub(super) fn files(tables: Vec<wire::FilesTable>) -> Vec<Files> {
+    let files = tables.into_iter();
+    files.map(|table| Files { bucket: table.bucket, keys_sql: table.keys_sql }).collect()
 }
 
 fn validation(table: wire::ValidateTable) -> Result<Validation, Problem> {
@@ -359,7 +380,7 @@ fn unit(name: String) -> String {
     }
 }
 
-fn smokes(key: &str, tables: &[wire::SmokeTable]) -> Result<Vec<Smoke>, Problem> {
+pub(super) fn smokes(key: &str, tables: &[wire::SmokeTable]) -> Result<Vec<Smoke>, Problem> {
     let numbered = tables.iter().enumerate();
     numbered.map(|(at, table)| smoke(&format!("{key}[{at}]"), table)).collect()
 }
@@ -406,37 +427,6 @@ fn policy(table: &wire::PolicyTable) -> Result<Policy, Problem> {
         final_persons: table.final_persons.unwrap_or(1).max(1),
         extra_loss: time("policy.extra_loss", &table.extra_loss, default.extra_loss)?,
         keep_old: time("policy.keep_old", &table.keep_old, default.keep_old)?,
-    })
-}
-
-fn bindings(key: &str, table: &wire::BindingsTable) -> Result<Bindings, Problem> {
-    let database = match (&table.database.directory, &table.database.subnet_group) {
-        (Some(path), None) if path.starts_with('/') => BindingPlace::Directory(path.clone()),
-        (None, Some(group)) => BindingPlace::Network {
-            subnet_group: group.clone(),
-            security_groups: table.database.security_groups.clone(),
-        },
-        _ => {
-            return wrong(
-                &format!("{key}.database"),
-                "expected 'directory', an absolute path, or 'subnet_group'",
-            );
-        }
-    };
-    let setting_of = table.setting.as_ref();
-    let place = &table.database;
-    Ok(Bindings {
-        network: network(
-            &format!("{key}.database"),
-            place.address.as_ref(),
-            place.listen.as_ref(),
-            &place.clients,
-        )?,
-        database,
-        setting: setting_of.map(|table| setting(&format!("{key}.setting"), table)).transpose()?,
-        writers: writers(&format!("{key}.writers"), &table.writers)?,
-        door: table.door.as_ref().map(|table| door(&format!("{key}.door"), table)).transpose()?,
-        smoke: smokes(&format!("{key}.smoke"), &table.smoke)?,
     })
 }
 

@@ -28,6 +28,8 @@ pub(crate) struct Asked {
     /// About when it happened, as somebody remembers.
     pub(crate) about: Option<Timestamp>,
     pub(crate) table: Option<String>,
+    /// Nothing of the service's own site can be reached.
+    pub(crate) is_site_lost: bool,
     /// The only backup to restore from.
     pub(crate) backup: Option<String>,
     pub(crate) now: Timestamp,
@@ -65,27 +67,11 @@ pub(crate) async fn inventory(
         .into());
     };
     let cluster = &place.cluster;
-    let directory = std::path::Path::new(&cluster.data_directory);
-    let evidence =
-        providers::diagnose(directory, &cluster.connection, cluster.database.as_deref()).await;
-    inventory.condition = condition(&evidence);
-    inventory.identity = identity(place);
-    inventory.traffic = super::traffic::facts(service).await;
     inventory.timings = measured::timings(config, &service.name);
-    if let Some(manager) = providers::manager(directory) {
-        match manager.is_paused {
-            true => {}
-            false if manager.says_when_paused => inventory.problems.push(format!(
-                "{} manages '{}' ({}) and would start or replace it in the middle: pause it, `{}`",
-                manager.name,
-                directory.display(),
-                manager.seen,
-                manager.pause
-            )),
-            false => {
-                inventory.managers.push(format!("{} (`{}`)", manager.name, manager.pause));
-            }
-        }
+    inventory.traffic = super::traffic::facts(service).await;
+    inventory.is_site_lost = asked.is_site_lost;
+    if !asked.is_site_lost {
+        look_at_database(place, &mut inventory).await;
     }
     if asked.wish.before_incident {
         inventory.damage = damage(own, service, place, asked).await?;
@@ -106,6 +92,31 @@ pub(crate) async fn inventory(
         }
     }
     Ok(inventory)
+}
+
+/// What is seen of a database that may still be there.
+async fn look_at_database(place: &ClusterPlace, inventory: &mut Inventory) {
+    let cluster = &place.cluster;
+    let directory = std::path::Path::new(&cluster.data_directory);
+    let evidence =
+        providers::diagnose(directory, &cluster.connection, cluster.database.as_deref()).await;
+    inventory.condition = condition(&evidence);
+    inventory.identity = identity(place);
+    if let Some(manager) = providers::manager(directory) {
+        match manager.is_paused {
+            true => {}
+            false if manager.says_when_paused => inventory.problems.push(format!(
+                "{} manages '{}' ({}) and would start or replace it in the middle: pause it, `{}`",
+                manager.name,
+                directory.display(),
+                manager.seen,
+                manager.pause
+            )),
+            false => {
+                inventory.managers.push(format!("{} (`{}`)", manager.name, manager.pause));
+            }
+        }
+    }
 }
 
 fn identity(place: &ClusterPlace) -> Parameters {

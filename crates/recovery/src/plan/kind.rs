@@ -25,6 +25,8 @@ pub enum StepKind {
     KeepOld,
     /// A snapshot of the instance as it is.
     SafetySnapshot,
+    /// Brings up what a standby site needs.
+    ActivateSite,
     /// The target becomes a position in the log; it must be reachable.
     ResolveTarget,
     /// A new data directory, recovered and promoted, in quarantine.
@@ -53,6 +55,8 @@ pub enum StepKind {
     RenameInstance,
     /// Starts an application.
     StartWriter,
+    /// An application must answer before the next one is started.
+    HealthGate,
     /// Asks the service like a user.
     Smoke,
     /// The application's sessions are seen at the restored database.
@@ -77,7 +81,7 @@ pub enum StepKind {
 
 impl StepKind {
     /// Every kind and its name.
-    pub const ALL: [(&'static str, Self); 35] = [
+    pub const ALL: [(&'static str, Self); 37] = [
         ("diagnose", Self::Diagnose),
         ("check-setting", Self::CheckSetting),
         ("check-traffic", Self::CheckTraffic),
@@ -89,6 +93,7 @@ impl StepKind {
         ("salvage", Self::Salvage),
         ("keep-old", Self::KeepOld),
         ("safety-snapshot", Self::SafetySnapshot),
+        ("activate-site", Self::ActivateSite),
         ("resolve-target", Self::ResolveTarget),
         ("restore-cluster", Self::RestoreCluster),
         ("restore-instance", Self::RestoreInstance),
@@ -103,6 +108,7 @@ impl StepKind {
         ("switch-setting", Self::SwitchSetting),
         ("rename-instance", Self::RenameInstance),
         ("start-writer", Self::StartWriter),
+        ("health-gate", Self::HealthGate),
         ("smoke", Self::Smoke),
         ("prove-application", Self::ProveApplication),
         ("point-of-no-return", Self::PointOfNoReturn),

@@ -22,6 +22,11 @@ pub(super) fn check(service: &Service) -> Result<(), PlanError> {
     if let Some(writer) = drill.writers.iter().find(is_ours) {
         return touches(format!("its writer is {}", writer.describe()));
     }
+    let is_production =
+        |describes: &str| service.traffic.iter().any(|it| it.describe() == describes);
+    if let Some(traffic) = drill.traffic.iter().find(|it| is_production(&it.describe())) {
+        return touches(format!("it leads users: {}", traffic.describe()));
+    }
     let same_smoke = |url: &str| service.smoke.iter().any(|smoke| smoke.url == url);
     if let Some(smoke) = drill.smoke.iter().find(|smoke| same_smoke(&smoke.url)) {
         return touches(format!("its smoke test asks {}", smoke.url));

@@ -28,7 +28,7 @@ pub(super) fn steps(
             steps.extend(around::checklist(service));
             steps.extend(site.staging());
             steps.push(site.switch());
-            steps.extend(around::start(&service.writers, &service.smoke));
+            steps.extend(around::start(&service.writers, &service.health, &service.smoke));
             steps.extend(site.prove_application());
             steps.extend(around::open(service.door.as_ref(), service, inventory, &site.cost()));
             steps.push(site.protect());
@@ -39,7 +39,7 @@ pub(super) fn steps(
             steps.extend(site.prove());
             if let (Mode::Drill, Some(drill)) = (request.mode, &service.drill) {
                 steps.extend(drill.setting.iter().map(around::switch));
-                steps.extend(around::start(&drill.writers, &drill.smoke));
+                steps.extend(around::start(&drill.writers, &drill.health, &drill.smoke));
             }
         }
     }
@@ -186,7 +186,7 @@ impl Site<'_> {
     fn staging(&self) -> Vec<Step> {
         let Some(staging) = &self.service.staging else { return Vec::new() };
         let mut steps: Vec<Step> = staging.setting.iter().map(around::switch).collect();
-        steps.extend(around::start(&staging.writers, &staging.smoke));
+        steps.extend(around::start(&staging.writers, &staging.health, &staging.smoke));
         for step in &mut steps {
             let tail = step.id.as_str().split_once('.').map_or("", |(_, tail)| tail).to_owned();
             step.id = crate::plan::StepId::from_text(&format!("stage.{tail}"));

@@ -4,9 +4,10 @@
 
 use std::sync::Arc;
 
+use recovery::inventory::{Inventory, KubernetesFact, PauseFact, Probe};
 use recovery::plan::Mode;
 use recovery::runner::{Before, RunError};
-use recovery::service::{OnFailure, Policy, Service};
+use recovery::service::{Database, Network, OnFailure, Policy, Service};
 use recovery::testing::{Misbehaviour, five, sample};
 
 use crate::bench::{Bench, Nth};
@@ -15,19 +16,72 @@ use crate::bench::{Bench, Nth};
 struct Case {
     name: &'static str,
     service: Service,
+    inventory: Inventory,
     mode: Mode,
-    wrong: &'static [(&'static str, &'static [Misbehaviour])],
+    wrong: Wrong,
 }
 
-fn case(
-    name: &'static str,
-    mode: Mode,
-    change: impl FnOnce(&mut Service),
-    wrong: &'static [(&'static str, &'static [Misbehaviour])],
-) -> Case {
+type Wrong = &'static [(&'static str, &'static [Misbehaviour])];
+
+fn case(name: &'static str, mode: Mode, change: impl FnOnce(&mut Service), wrong: Wrong) -> Case {
     let mut service = sample::shop();
     change(&mut service);
-    Case { name, service, mode, wrong }
+    Case { name, service, inventory: sample::inventory(), mode, wrong }
+}
+
+/// A service in Kubernetes, over the network, with something that would undo the steps.
+fn in_kubernetes(name: &'static str, mode: Mode, wrong: Wrong) -> Case {
+    let mut inventory = sample::inventory();
+    let fact = KubernetesFact { uid: "7c0e".into(), context: "prod".into() };
+    let pause = PauseFact {
+        context: "prod".into(),
+        manager: "flux-kustomization",
+        object: "flux-system/apps".into(),
+        of: "Deployment engine/api".into(),
+        owns_setting: false,
+    };
+    let probe = Probe {
+        namespace: "engine".into(),
+        image: "postgres:16".into(),
+        command: vec!["pg_isready".into(), "-h".into(), "{host}".into()],
+    };
+    inventory.kubernetes.clusters.insert("prod".into(), fact);
+    inventory.kubernetes.pauses.push(pause);
+    inventory.kubernetes.probes.insert("prod".into(), probe);
+    let mut service = five::engine();
+    let network = Network {
+        address: "db1.acme.example".into(),
+        listen: "*".into(),
+        clients: vec!["10.0.0.0/8".into()],
+    };
+    if let Database::Cluster(place) = &mut service.database {
+        place.network = Some(Box::new(network));
+    }
+    here(&mut service);
+    Case { name, service, inventory, mode, wrong }
+}
+
+/// The standby site of a service whose own site is lost, for real or as a drill.
+fn at_a_site(name: &'static str, mode: Mode, wrong: Wrong) -> Case {
+    let inventory = Inventory { is_site_lost: true, ..sample::inventory() };
+    let odoo = five::odoo();
+    let placed = match mode {
+        Mode::Incident => odoo.at_site("dr"),
+        Mode::Drill | Mode::Copy => odoo.drilled_at("dr"),
+    };
+    let mut service = placed.unwrap();
+    // Persons say their part in tests of their own.
+    service.checklist.clear();
+    here(&mut service);
+    Case { name, service, inventory, mode, wrong }
+}
+
+/// The bench has one host.
+fn here(service: &mut Service) {
+    if let Database::Cluster(place) = &mut service.database {
+        place.restore_host = None;
+        place.cluster.host = None;
+    }
 }
 
 fn reopening(service: &mut Service) {
@@ -77,13 +131,13 @@ fn cases() -> Vec<Case> {
         case(
             "traffic is led elsewhere",
             Mode::Incident,
-            |service| service.traffic = five::odoo().traffic,
+            |service| service.traffic = five::odoo().sites["dr"].traffic.clone(),
             &[],
         ),
         case(
             "traffic cannot be led elsewhere",
             Mode::Incident,
-            |service| service.traffic = five::odoo().traffic,
+            |service| service.traffic = five::odoo().sites["dr"].traffic.clone(),
             &[("open.traffic.odoo-acme-example", &[FailForGood])],
         ),
         case(
@@ -95,9 +149,38 @@ fn cases() -> Vec<Case> {
     ]
 }
 
+fn cases_elsewhere() -> Vec<Case> {
+    use Misbehaviour::FailForGood;
+    vec![
+        in_kubernetes("Kubernetes", Mode::Incident, &[]),
+        in_kubernetes(
+            "Kubernetes, the application fails",
+            Mode::Incident,
+            &[("start.smoke.1", &[FailForGood])],
+        ),
+        in_kubernetes(
+            "Kubernetes, the database is not reached",
+            Mode::Incident,
+            &[("switch.reach.prod", &[FailForGood])],
+        ),
+        at_a_site("a standby site", Mode::Incident, &[]),
+        at_a_site(
+            "a standby site whose applications fail",
+            Mode::Incident,
+            &[("start.health.odoo/odoo", &[FailForGood])],
+        ),
+        at_a_site("a drill of a standby site", Mode::Drill, &[]),
+        at_a_site(
+            "a drill of a standby site whose traffic is not led",
+            Mode::Drill,
+            &[("open.traffic.odoo-drill-acme-example", &[FailForGood])],
+        ),
+    ]
+}
+
 impl Case {
     fn bench(&self) -> Bench {
-        let bench = Bench::new(&self.service, self.mode);
+        let bench = Bench::of(&self.service, self.mode, &self.inventory);
         for (step, misbehaviours) in self.wrong {
             bench.world.script(step, misbehaviours);
         }
@@ -108,7 +191,7 @@ impl Case {
 #[tokio::test(start_paused = true)]
 async fn whatever_kills_the_driver_another_one_ends_where_it_would_have() {
     let mut killed = 0;
-    for case in cases() {
+    for case in cases().into_iter().chain(cases_elsewhere()) {
         let undisturbed = Arc::new(Nth::default());
         let bench = case.bench();
         let expected = bench.run(undisturbed.clone()).await.unwrap();
@@ -133,7 +216,7 @@ async fn whatever_kills_the_driver_another_one_ends_where_it_would_have() {
 
 #[tokio::test(start_paused = true)]
 async fn dying_again_and_again_changes_nothing() {
-    for case in cases() {
+    for case in cases().into_iter().chain(cases_elsewhere()) {
         let expected = case.bench().run(Arc::new(Nth::default())).await.unwrap();
         let bench = case.bench();
         let driver = bench.driver(Arc::new(Nth::at(3)));

@@ -28,7 +28,7 @@ fn each_of_the_five_services_has_its_plan() {
         ("V-web", five::web(), &managed),
         ("X-engine", five::engine(), &ours),
         ("O-odoo", five::odoo(), &ours),
-        ("O-odoo-site-lost", five::odoo(), &lost),
+        ("O-odoo-site-lost", five::odoo().at_site("dr").unwrap(), &lost),
         ("G-gateway", five::gateway(), &managed),
     ];
     for (name, service, inventory) in cases {

@@ -93,6 +93,8 @@ pub(in crate::config) struct ServiceTable {
     pub(in crate::config) tell: Vec<String>,
     pub(in crate::config) drill: Option<BindingsTable>,
     pub(in crate::config) staging: Option<BindingsTable>,
+    #[serde(default)]
+    pub(in crate::config) site: BTreeMap<String, SiteTable>,
 }
 
 /// Objectives.
@@ -179,6 +181,7 @@ pub(in crate::config) struct WriterTable {
     pub(in crate::config) start: Option<Vec<String>>,
     pub(in crate::config) stop: Option<Vec<String>>,
     pub(in crate::config) probe: Option<Vec<String>>,
+    pub(in crate::config) health: Option<SmokeTable>,
     pub(in crate::config) workflow: Option<String>,
     pub(in crate::config) github: Option<String>,
 }
@@ -253,9 +256,47 @@ pub(in crate::config) struct BindingsTable {
     pub(in crate::config) setting: Option<SettingTable>,
     #[serde(default)]
     pub(in crate::config) writers: Vec<WriterTable>,
+    #[serde(default)]
+    pub(in crate::config) activate: Vec<WriterTable>,
     pub(in crate::config) door: Option<DoorTable>,
     #[serde(default)]
+    pub(in crate::config) files: Vec<FilesTable>,
+    #[serde(default)]
     pub(in crate::config) smoke: Vec<SmokeTable>,
+    #[serde(default)]
+    pub(in crate::config) traffic: TrafficTables,
+}
+
+/// A standby site.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct SiteTable {
+    pub(in crate::config) host: Option<String>,
+    pub(in crate::config) database: BindingTable,
+    pub(in crate::config) setting: Option<SettingTable>,
+    #[serde(default)]
+    pub(in crate::config) writers: Vec<WriterTable>,
+    #[serde(default)]
+    pub(in crate::config) activate: Vec<WriterTable>,
+    pub(in crate::config) door: Option<DoorTable>,
+    #[serde(default)]
+    pub(in crate::config) files: Vec<FilesTable>,
+    #[serde(default)]
+    pub(in crate::config) smoke: Vec<SmokeTable>,
+    #[serde(default)]
+    pub(in crate::config) traffic: TrafficTables,
+    #[serde(default)]
+    pub(in crate::config) checklist: Vec<String>,
+    #[serde(default)]
+    pub(in crate::config) drill: SiteDrillTable,
+}
+
+/// What a drill at a standby site uses instead.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct SiteDrillTable {
+    #[serde(default)]
+    pub(in crate::config) traffic: TrafficTables,
 }
 
 /// Where a binding's database goes.
