@@ -25,4 +25,9 @@ pub const CODES: &[CodeInfo] = &[
     code("RF1123", "a workload of Kubernetes is not as it should be", Retry::Permanent),
     code("RF1124", "something in Kubernetes would undo our steps", Retry::Permanent),
     code("RF1125", "the database is not reached from inside of Kubernetes", Retry::Permanent),
+    code("RF1161", "what leads users does not answer", Retry::Retry),
+    code("RF1162", "what leads users refuses us", Retry::Permanent),
+    code("RF1163", "somebody else has led users elsewhere", Retry::Permanent),
+    code("RF1164", "users cannot be led to the standby site", Retry::Permanent),
+    code("RF1165", "users are not seen to be led to the standby site", Retry::Wait),
 ];

@@ -1,5 +1,6 @@
 //! What performs the steps of a recovery: PostgreSQL on this host, settings in files, doors,
-//! writers, smoke tests, channels. Each implements the step contract of `recovery::effect`.
+//! writers, traffic, smoke tests, channels. Each implements the step contract of
+//! `recovery::effect`.
 //!
 //! Refuses to know: the order of steps, the journal. Main type: [`Providers`].
 //!
@@ -18,6 +19,7 @@ mod secrets;
 mod setting;
 mod smoke;
 mod tell;
+mod traffic;
 mod writer;
 
 pub use kubernetes::{
@@ -34,3 +36,4 @@ pub use secrets::Secrets;
 pub use setting::forms::{Parts, replace_parts};
 pub use setting::place::read_value;
 pub use tell::{Channel, Mail, PAGERDUTY_URL};
+pub use traffic::check_traffic;

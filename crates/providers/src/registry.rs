@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use recovery::effect::{Effect, Effects, Failure, StepContext};
 use recovery::plan::{Step, StepKind};
+use stdx::{Clock, SystemClock};
 
 use crate::door::Doors;
 use crate::kubernetes::{Clusters, Kubernetes, KubernetesAccess};
@@ -13,6 +14,7 @@ use crate::postgres::Postgres;
 use crate::setting::Settings;
 use crate::smoke::SmokeTest;
 use crate::tell::{Channel, Channels, TellStep, tell};
+use crate::traffic::Traffics;
 use crate::writer::Writers;
 use crate::{OwnProgram, Secrets};
 
@@ -23,6 +25,7 @@ pub struct Providers {
     kubernetes: Kubernetes,
     doors: Doors,
     writers: Writers,
+    traffics: Traffics,
     smoke: SmokeTest,
     secrets: crate::postgres::ResolveSecrets,
     teller: TellStep,
@@ -55,6 +58,7 @@ impl Providers {
             kubernetes: Kubernetes::new(&clusters),
             doors: Doors::new(Arc::clone(&secrets))?,
             writers: Writers::default(),
+            traffics: Traffics::new(Arc::clone(&secrets), Arc::new(SystemClock::new()))?,
             smoke: SmokeTest::new(Arc::clone(&secrets))?,
             secrets: crate::postgres::ResolveSecrets::new(secrets),
             teller: TellStep::new(Arc::clone(&channels)),
@@ -66,6 +70,13 @@ impl Providers {
     #[must_use]
     pub fn with_bus(mut self, address: &str) -> Self {
         self.writers = Writers::at_bus(address);
+        self
+    }
+
+    /// Signs updates of DNS at the time of this clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.traffics.set_clock(clock);
         self
     }
 }
@@ -80,6 +91,7 @@ impl Effects for Providers {
             StepKind::ShutDoor | StepKind::OpenDoor => self.doors.of(step)?,
             StepKind::StopWriter | StepKind::StartWriter => self.writers.of(step)?,
             StepKind::CheckSetting | StepKind::SwitchSetting => self.setting.of(step)?,
+            StepKind::CheckTraffic | StepKind::SwitchTraffic => self.traffics.of(step)?,
             StepKind::Smoke => &self.smoke,
             StepKind::Tell => &self.teller,
             StepKind::ResolveSecrets => &self.secrets,

@@ -153,6 +153,18 @@ pub struct Probe {
     pub command: Vec<String>,
 }
 
+/// What was seen of something that leads users here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TrafficFact {
+    /// It can be switched, as far as can be seen.
+    Ready {
+        /// How long its answer may be cached today, in seconds; `None`: it is not cached.
+        ttl_s: Option<u64>,
+    },
+    /// Why it cannot.
+    Fails(String),
+}
+
 /// Everything a plan is compiled from besides the declaration and the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inventory {
@@ -186,6 +198,8 @@ pub struct Inventory {
     pub kubernetes: KubernetesFacts,
     /// What the operator should know.
     pub notes: Vec<String>,
+    /// What was seen of what leads users here, by its name.
+    pub traffic: BTreeMap<String, TrafficFact>,
     /// Why the service's check fails; a plan is then refused.
     pub problems: Vec<String>,
 }
@@ -210,6 +224,7 @@ impl Inventory {
             managers: Vec::new(),
             kubernetes: KubernetesFacts::default(),
             notes: Vec::new(),
+            traffic: BTreeMap::new(),
             problems: Vec::new(),
         }
     }

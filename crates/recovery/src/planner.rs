@@ -8,6 +8,7 @@ mod cluster;
 mod drill;
 mod kubernetes;
 mod managed;
+mod traffic;
 
 use crate::inventory::Inventory;
 use crate::method::{Choice, Method, NoWay, Wish, choose};
@@ -239,6 +240,9 @@ fn warnings(
     }
     if inventory.timings.is_empty() {
         warnings.push("no drill and no recovery was measured yet: times are guesses".into());
+    }
+    if request.mode == Mode::Incident {
+        warnings.extend(traffic::warnings(&service.traffic, inventory));
     }
     if inventory.backups.first().is_some_and(|backup| backup.is_suspect) {
         warnings.push("the newest backup was made after the damage".into());

@@ -5,13 +5,15 @@
 mod application;
 mod checks;
 mod database;
+mod traffic;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub use application::{Door, Form, Setting, SettingPlace, Traffic, Workload, Writer};
+pub use application::{Door, Form, Setting, SettingPlace, Workload, Writer};
 pub use checks::{Expectation, Files, SchemaTool, Smoke, TableCheck, Validation};
 pub use database::{ClusterPlace, Database, LocalCluster, Network, Rds};
+pub use traffic::{TTL_S_MAX_DEFAULT, Traffic, TrafficHow, TrafficRecord};
 
 /// How long a service may be down and how much it may lose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +45,8 @@ pub struct Service {
     pub validation: Validation,
     /// How the service is tried before users are let in.
     pub smoke: Vec<Smoke>,
-    /// DNS or load balancer of a standby site.
-    pub traffic: Option<Traffic>,
+    /// What leads users here, and is switched to a standby site, in order.
+    pub traffic: Vec<Traffic>,
     /// What only a person can confirm.
     pub checklist: Vec<String>,
     /// What is decided beforehand.

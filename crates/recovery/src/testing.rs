@@ -4,8 +4,10 @@
 mod clock;
 pub mod conformance;
 pub mod five;
+mod misbehaviour;
 pub mod sample;
 mod world;
 
 pub use clock::VirtualClock;
-pub use world::{Misbehaviour, Snapshot, World, WorldEffects};
+pub use misbehaviour::Misbehaviour;
+pub use world::{Snapshot, World, WorldEffects};

@@ -44,7 +44,7 @@ impl Place {
             1 => Mode::Copy,
             _ => Mode::Incident,
         };
-        inventory.is_site_lost = service.traffic.is_some() && random.bool();
+        inventory.is_site_lost = !service.traffic.is_empty() && random.bool();
         let persons = if random.u8(..5) == 0 { Persons::new() } else { people::persons() };
         let wish = match mode {
             Mode::Incident => Wish { before_incident: true, ..Wish::default() },

@@ -1,6 +1,6 @@
 //! Real components for tests: PostgreSQL of every supported major, an S3-compatible server and a
-//! wire that fails before it, a mail server, a manager of units, Kubernetes, full disks, and folders
-//! that user `postgres` can use.
+//! wire that fails before it, a mail server, servers of DNS, proxies that lead users, a manager of
+//! units, Kubernetes, full disks, and folders that user `postgres` can use.
 //!
 //! Refuses to know: any crate of ours. A missing component fails the test with the command that
 //! installs it; nothing is skipped. Everything stops and vanishes on drop, also after a panic.
@@ -21,11 +21,14 @@ pub mod postgres;
 
 mod account;
 mod binary;
+mod daemon;
 mod disk;
+mod dns;
 mod kubernetes;
 mod mail;
 mod poll;
 mod port;
+mod proxies;
 mod proxy;
 mod s3;
 mod tools;
@@ -35,10 +38,12 @@ mod workdir;
 pub use account::{as_postgres, can_drop_privileges, give_to_postgres};
 pub use binary::binary;
 pub use disk::SmallDisk;
+pub use dns::{Bind, PowerDns, ZONE};
 pub use kubernetes::{Kubernetes, Running};
 pub use mail::MailServer;
 pub use poll::{poll, poll_for};
 pub use port::Port;
+pub use proxies::{HaProxy, Nginx};
 pub use proxy::{Mishap, Order, Proxy};
 pub use s3::S3;
 pub use units::Units;

@@ -3,6 +3,7 @@
 mod error;
 mod kubernetes;
 pub(crate) mod service;
+mod traffic;
 mod wire;
 
 use std::collections::BTreeMap;

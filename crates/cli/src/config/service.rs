@@ -6,7 +6,7 @@ use std::time::Duration;
 use recovery::service::{
     BindingPlace, Bindings, ClusterPlace, Database, Door, Escalation, Expectation, Files, Form,
     LocalCluster, Objectives, OnFailure, Policy, Rds, SchemaTool, Service, Setting, SettingPlace,
-    Smoke, TableCheck, Traffic, Validation, Writer,
+    Smoke, TableCheck, Validation, Writer,
 };
 
 use super::kubernetes::{self, KubernetesConfig, contexts, network};
@@ -36,7 +36,7 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
     }
 }
 
-fn span(key: &str, text: &str) -> Result<Duration, Problem> {
+pub(super) fn span(key: &str, text: &str) -> Result<Duration, Problem> {
     duration(text).map_or_else(
         || wrong(key, format!("expected a duration like '15m', '4h' or '500ms', seen '{text}'")),
         Ok,
@@ -44,7 +44,7 @@ fn span(key: &str, text: &str) -> Result<Duration, Problem> {
 }
 
 /// A reference to a secret; the value is not shown: somebody may have written the secret itself.
-fn reference(key: &str, text: &str) -> Result<String, Problem> {
+pub(super) fn reference(key: &str, text: &str) -> Result<String, Problem> {
     let is_known = SecretRef::parse(text).is_some()
         || text.strip_prefix("aws-secret:").is_some_and(|name| !name.is_empty());
     match is_known {
@@ -57,7 +57,10 @@ fn reference(key: &str, text: &str) -> Result<String, Problem> {
 }
 
 /// Exactly one of the named values.
-fn one_of<'t, T>(key: &str, kinds: &[(&'t str, Option<T>)]) -> Result<(&'t str, T), Problem>
+pub(super) fn one_of<'t, T>(
+    key: &str,
+    kinds: &[(&'t str, Option<T>)],
+) -> Result<(&'t str, T), Problem>
 where
     T: Clone,
 {
@@ -105,11 +108,7 @@ pub(super) fn service(
             .collect(),
         validation: validation(table.validate)?,
         smoke: smokes("smoke", &table.smoke)?,
-        traffic: table.traffic.map(|table| Traffic {
-            name: table.name,
-            kind: table.kind,
-            standby: table.standby,
-        }),
+        traffic: super::traffic::traffic("traffic", &table.traffic)?,
         checklist: table.checklist,
         policy: policy(&table.policy)?,
         escalate: escalations(&table.tell, channels),

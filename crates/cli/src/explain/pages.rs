@@ -126,4 +126,9 @@ const PAGES: &[(&str, &str)] = &[
     ("RF1123", include_str!("RF1123.md")),
     ("RF1124", include_str!("RF1124.md")),
     ("RF1125", include_str!("RF1125.md")),
+    ("RF1161", include_str!("RF1161.md")),
+    ("RF1162", include_str!("RF1162.md")),
+    ("RF1163", include_str!("RF1163.md")),
+    ("RF1164", include_str!("RF1164.md")),
+    ("RF1165", include_str!("RF1165.md")),
 ];

@@ -24,7 +24,7 @@ const FAULT_VARIABLE: &str = "ROLLFORWARD_FAULT";
 
 /// Resolves references of the configuration.
 #[derive(Debug)]
-struct Resolver;
+pub(crate) struct Resolver;
 
 impl Secrets for Resolver {
     fn resolve(&self, reference: &str) -> Result<Zeroizing<String>, String> {

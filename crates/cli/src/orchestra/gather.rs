@@ -70,6 +70,7 @@ pub(crate) async fn inventory(
         providers::diagnose(directory, &cluster.connection, cluster.database.as_deref()).await;
     inventory.condition = condition(&evidence);
     inventory.identity = identity(place);
+    inventory.traffic = super::traffic::facts(service).await;
     inventory.timings = measured::timings(config, &service.name);
     if let Some(manager) = providers::manager(directory) {
         match manager.is_paused {
@@ -277,5 +278,8 @@ fn references(service: &Service) -> Vec<(String, String)> {
         Door::Http { login: Some(login), .. } => Some(("the door".to_owned(), login.clone())),
         _ => None,
     });
-    smoke.chain(door).collect()
+    let traffic = service.traffic.iter().filter_map(|traffic| {
+        traffic.secret().map(|secret| (traffic.describe(), secret.to_owned()))
+    });
+    smoke.chain(door).chain(traffic).collect()
 }

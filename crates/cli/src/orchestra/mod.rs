@@ -8,5 +8,6 @@ pub(crate) mod kubernetes;
 pub(crate) mod measured;
 pub(crate) mod persons;
 pub(crate) mod show;
+pub(crate) mod traffic;
 
 pub(crate) use home::open_home;

@@ -81,10 +81,13 @@ fn a_door_moves_by_calls_and_channels_hear_even_when_one_is_down() {
 
 #[test]
 fn a_plan_that_cannot_be_performed_is_shown_and_never_begun() {
-    let traffic = "traffic = { name = \"shop.example\", kind = \"dns\", standby = \"10.0.0.2\" }\n";
-    let shop = Shop::with(15, |service| service + traffic);
+    let shop = Shop::with(15, |service| {
+        let ours = service.lines().find(|line| line.starts_with("setting = ")).unwrap().to_owned();
+        let other = "setting = { app_configuration = \"https://shop.example\", key = \"Db\" }";
+        service.replace(&ours, other)
+    });
     let shown = shop.site.run("plan shop --latest");
-    assert!(shown.stderr.contains("cannot perform open.traffic"), "{}", shown.stderr);
+    assert!(shown.stderr.contains("cannot perform assess.setting"), "{}", shown.stderr);
     let code = text(&shown.done(), "confirm");
     for options in ["--confirm-any".to_owned(), format!("--confirm {code}")] {
         let refused = shop.site.run(&format!("recover shop --latest {options}"));

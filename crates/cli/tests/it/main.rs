@@ -33,6 +33,7 @@ mod services;
 mod shop;
 mod steps;
 mod targets;
+mod traffic;
 mod transformations;
 mod two_restores;
 mod whole_path;

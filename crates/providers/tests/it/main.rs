@@ -6,3 +6,4 @@ mod door;
 mod kubernetes;
 mod mail;
 mod pooler;
+mod traffic;

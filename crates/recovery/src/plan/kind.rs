@@ -7,6 +7,8 @@ pub enum StepKind {
     Diagnose,
     /// The setting must point to the declared database now.
     CheckSetting,
+    /// What leads users here can be switched.
+    CheckTraffic,
     /// Every secret the plan needs resolves.
     ResolveSecrets,
     /// Keeps users out.
@@ -75,9 +77,10 @@ pub enum StepKind {
 
 impl StepKind {
     /// Every kind and its name.
-    pub const ALL: [(&'static str, Self); 34] = [
+    pub const ALL: [(&'static str, Self); 35] = [
         ("diagnose", Self::Diagnose),
         ("check-setting", Self::CheckSetting),
+        ("check-traffic", Self::CheckTraffic),
         ("resolve-secrets", Self::ResolveSecrets),
         ("shut-door", Self::ShutDoor),
         ("pause-manager", Self::PauseManager),

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use super::build::{Draft, shell, step};
 use super::kubernetes;
+use super::traffic::switch_traffic;
+use crate::inventory::Inventory;
 use crate::plan::{Class, Parameters, Stage, Step, StepKind, UndoWhen};
 use crate::service::{Door, Service, Setting, SettingPlace, Smoke, Writer};
 
@@ -69,7 +71,12 @@ pub(super) fn start(writers: &[Writer], smoke: &[Smoke]) -> Vec<Step> {
 }
 
 /// The point of no return, then the door.
-pub(super) fn open(door: Option<&Door>, service: &Service, cost: &str) -> Vec<Step> {
+pub(super) fn open(
+    door: Option<&Door>,
+    service: &Service,
+    inventory: &Inventory,
+    cost: &str,
+) -> Vec<Step> {
     let point = step(Stage::Open, "point", "", StepKind::PointOfNoReturn)
         .effect("records that from here on nothing is undone by itself")
         .undo(Class::Final, UndoWhen::Never, "none: users write into the new database from here on")
@@ -84,16 +91,7 @@ pub(super) fn open(door: Option<&Door>, service: &Service, cost: &str) -> Vec<St
             .with_all(door_parameters(door))
             .done()
     });
-    let traffic = service.traffic.as_ref().map(|traffic| {
-        step(Stage::Open, "traffic", &traffic.name, StepKind::SwitchTraffic)
-            .effect(format!("points {} to {}", traffic.name, traffic.standby))
-            .undo(Class::Final, UndoWhen::Never, "none: it is behind the point of no return")
-            .with("name", traffic.name.clone())
-            .with("kind", traffic.kind.clone())
-            .with("standby", traffic.standby.clone())
-            .predicted(60)
-            .done()
-    });
+    let traffic = switch_traffic(&service.traffic, inventory, true);
     std::iter::once(point).chain(door).chain(traffic).collect()
 }
 

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::build::{backup_for, restore_s, shell, step};
-use super::{PlanError, Request, around};
+use super::{PlanError, Request, around, traffic};
 use crate::inventory::Inventory;
 use crate::method::{Choice, NoWay};
 use crate::plan::{Class, Mode, Parameters, Stage, Step, StepKind, Target, UndoWhen};
@@ -56,6 +56,7 @@ impl Site<'_> {
         }
         steps.extend(self.check_setting());
         steps.extend(self.resolve_secrets());
+        steps.extend(traffic::check_traffic(&service.traffic, self.inventory));
         steps.extend(around::shut(service.door.as_ref(), &service.writers));
         steps.extend(self.secure());
         steps.push(self.restore(&self.directory(None)));
@@ -65,7 +66,7 @@ impl Site<'_> {
         steps.extend(service.setting.iter().map(around::switch));
         steps.extend(around::start(&service.writers, &service.smoke));
         steps.extend(self.prove_application());
-        steps.extend(around::open(service.door.as_ref(), service, &self.cost()));
+        steps.extend(around::open(service.door.as_ref(), service, self.inventory, &self.cost()));
         steps.extend(self.protect());
         steps.extend(around::tell(service));
         steps
@@ -486,7 +487,8 @@ pub(super) fn secret_references(service: &Service) -> Vec<String> {
         crate::service::Database::Rds(rds) => rds.login.clone(),
         crate::service::Database::Cluster(_) => None,
     };
-    let mut all: Vec<String> = smoke.chain(door).chain(login).collect();
+    let traffic = service.traffic.iter().filter_map(|it| it.secret().map(str::to_owned));
+    let mut all: Vec<String> = smoke.chain(door).chain(login).chain(traffic).collect();
     all.sort();
     all.dedup();
     all

@@ -2,7 +2,7 @@
 
 use super::build::step;
 use super::cluster::{secret_references, sql_parameters, validation_parameters};
-use super::{PlanError, Request, around};
+use super::{PlanError, Request, around, traffic};
 use crate::inventory::Inventory;
 use crate::method::Choice;
 use crate::plan::{Class, Mode, Parameters, Stage, Step, StepKind, Target, UndoWhen};
@@ -20,6 +20,7 @@ pub(super) fn steps(
     match request.mode {
         Mode::Incident => {
             steps.extend(site.assess());
+            steps.extend(traffic::check_traffic(&service.traffic, inventory));
             steps.extend(around::shut(service.door.as_ref(), &service.writers));
             steps.extend(site.secure());
             steps.push(site.restore());
@@ -29,7 +30,7 @@ pub(super) fn steps(
             steps.push(site.switch());
             steps.extend(around::start(&service.writers, &service.smoke));
             steps.extend(site.prove_application());
-            steps.extend(around::open(service.door.as_ref(), service, &site.cost()));
+            steps.extend(around::open(service.door.as_ref(), service, inventory, &site.cost()));
             steps.push(site.protect());
             steps.extend(around::tell(service));
         }

@@ -1,4 +1,4 @@
-//! What stands around the database: connection settings, doors, writers, traffic.
+//! What stands around the database: connection settings, doors, writers.
 
 use std::collections::BTreeMap;
 
@@ -288,15 +288,4 @@ impl Writer {
             }
         }
     }
-}
-
-/// DNS or load balancer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Traffic {
-    /// The name that users know.
-    pub name: String,
-    /// How it is switched: `route53`, `powerdns`, `haproxy`, `nsupdate`.
-    pub kind: String,
-    /// Where it points to at the standby site.
-    pub standby: String,
 }

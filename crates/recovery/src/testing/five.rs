@@ -12,7 +12,8 @@ use crate::plan::Parameters;
 use crate::service::{
     BindingPlace, Bindings, ClusterPlace, Database, Door, Expectation, Files, Form, LocalCluster,
     Objectives, OnFailure, Policy, Rds, SchemaTool, Service, Setting, SettingPlace, Smoke,
-    TableCheck, Traffic, Validation, Workload, Writer,
+    TTL_S_MAX_DEFAULT, TableCheck, Traffic, TrafficHow, TrafficRecord, Validation, Workload,
+    Writer,
 };
 
 const MINUTE: u64 = 60;
@@ -80,7 +81,7 @@ fn empty(name: &str, database: Database, rpo: u64, rto: u64) -> Service {
         files: Vec::new(),
         validation: Validation::default(),
         smoke: Vec::new(),
-        traffic: None,
+        traffic: Vec::new(),
         checklist: Vec::new(),
         policy: Policy::default(),
         tell: vec!["pager".into()],
@@ -188,11 +189,22 @@ pub fn odoo() -> Service {
         }),
         writers: names.map(|name| deployment("standby", name)).into(),
         smoke: vec![smoke("GET", "https://odoo-standby.acme.example/web/health", None)],
-        traffic: Some(Traffic {
+        traffic: vec![Traffic {
             name: "odoo.acme.example".into(),
-            kind: "nginx".into(),
-            standby: "10.2.0.10".into(),
-        }),
+            how: TrafficHow::Nsupdate {
+                server: "ns1.acme.example:53".into(),
+                key: "file:/etc/rollforward/tsig.key".into(),
+                record: TrafficRecord {
+                    zone: "acme.example".into(),
+                    name: "odoo.acme.example".into(),
+                    kind: "CNAME".into(),
+                    standby: "odoo-dr.acme.example".into(),
+                    ttl_s: 60,
+                    ttl_s_max: TTL_S_MAX_DEFAULT,
+                    resolvers: vec!["10.0.0.53:53".into()],
+                },
+            },
+        }],
         checklist: vec!["the first site is shut down, or nobody reaches it".into()],
         ..empty("odoo", cluster("odoo", Some("db2.acme.example")), 15 * MINUTE, 240 * MINUTE)
     }

@@ -79,7 +79,7 @@ pub fn shop() -> Service {
             ..Validation::default()
         },
         smoke: vec![smoke(8080)],
-        traffic: None,
+        traffic: Vec::new(),
         checklist: Vec::new(),
         policy: Policy::default(),
         tell: vec!["pager".into()],

@@ -1,16 +1,14 @@
 //! A world without databases: door, writers, old and new database, setting, people. It outlives its
 //! drivers, misbehaves as told, and notes every breach of the order of safety.
 
-mod misbehaviour;
 mod order;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 
-pub use misbehaviour::Misbehaviour;
-
+use super::misbehaviour::Misbehaviour;
 use crate::effect::{Effect, Effects, Failure, Found, StepContext};
 use crate::plan::{Parameters, Step, StepKind};
 
@@ -37,6 +35,7 @@ struct Things {
     is_proved: bool,
     is_smoked: bool,
     is_adopted: bool,
+    at_standby: BTreeSet<String>,
     backups: u32,
     made: BTreeMap<String, Made>,
     setting: String,
@@ -67,6 +66,8 @@ pub struct Snapshot {
     pub setting: String,
     /// Whether the new database is the production.
     pub is_adopted: bool,
+    /// Traffic that is led to the standby site.
+    pub at_standby: Vec<String>,
 }
 
 /// The world. Clones are the same world.
@@ -170,6 +171,7 @@ impl World {
             made: things.made.keys().cloned().collect(),
             setting: things.setting.clone(),
             is_adopted: things.is_adopted,
+            at_standby: things.at_standby.iter().cloned().collect(),
         })
     }
 
@@ -230,6 +232,7 @@ fn object_of(context: &StepContext) -> Option<String> {
         StepKind::PauseManager => Some(format!("manager {}", manager_of(context))),
         StepKind::Fence => Some("fence".into()),
         StepKind::SwitchSetting => Some("setting".into()),
+        StepKind::SwitchTraffic => Some(format!("traffic {}", traffic_of(context))),
         _ => None,
     }
 }
@@ -241,6 +244,10 @@ fn writer_of(context: &StepContext) -> String {
 
 fn manager_of(context: &StepContext) -> String {
     context.parameters.get("object").cloned().unwrap_or_default()
+}
+
+fn traffic_of(context: &StepContext) -> String {
+    context.parameters.get("name").cloned().unwrap_or_default()
 }
 
 fn directory_of(context: &StepContext) -> String {
@@ -264,6 +271,10 @@ impl Things {
             StepKind::PauseManager => if self.is_paused(context) { "paused" } else { "on" }.into(),
             StepKind::Fence => if self.is_fenced { "fenced" } else { "open" }.into(),
             StepKind::SwitchSetting => self.setting.clone(),
+            StepKind::SwitchTraffic => {
+                let is_there = self.at_standby.contains(&traffic_of(context));
+                if is_there { "standby" } else { "primary" }.into()
+            }
             _ => return None,
         })
     }
@@ -295,6 +306,7 @@ impl Things {
             StepKind::Fence => is(self.is_fenced),
             StepKind::SwitchSetting => is(self.setting == self.restored_of(context)),
             StepKind::Adopt => is(self.is_adopted),
+            StepKind::SwitchTraffic => is(self.at_standby.contains(&traffic_of(context))),
             StepKind::RestoreCluster | StepKind::RestoreInstance | StepKind::RestoreDump => {
                 self.probe_made(context)
             }
@@ -341,6 +353,9 @@ impl Things {
             StepKind::Smoke => self.is_smoked = true,
             StepKind::Adopt => self.is_adopted = true,
             StepKind::Backup => self.backups += 1,
+            StepKind::SwitchTraffic => {
+                self.at_standby.insert(traffic_of(context));
+            }
             StepKind::RestoreCluster | StepKind::RestoreInstance | StepKind::RestoreDump => {
                 let made = Made { key: context.key.clone(), probes_left: RESTORE_PROBES, is_half };
                 self.made.insert(directory_of(context), made);
@@ -371,6 +386,9 @@ impl Things {
                 }
             }
             StepKind::StartWriter => drop(self.stopped_writers.insert(writer_of(context), true)),
+            StepKind::SwitchTraffic if original.as_deref() == Some("primary") => {
+                self.at_standby.remove(&traffic_of(context));
+            }
             StepKind::RestoreCluster | StepKind::RestoreInstance | StepKind::RestoreDump => {
                 let directory = directory_of(context);
                 if self.setting == directory {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use recovery::plan::Mode;
 use recovery::runner::{Before, RunError};
 use recovery::service::{OnFailure, Policy, Service};
-use recovery::testing::{Misbehaviour, sample};
+use recovery::testing::{Misbehaviour, five, sample};
 
 use crate::bench::{Bench, Nth};
 
@@ -73,6 +73,18 @@ fn cases() -> Vec<Case> {
             Mode::Drill,
             same,
             &[("start.smoke.1", &[FailForGood])],
+        ),
+        case(
+            "traffic is led elsewhere",
+            Mode::Incident,
+            |service| service.traffic = five::odoo().traffic,
+            &[],
+        ),
+        case(
+            "traffic cannot be led elsewhere",
+            Mode::Incident,
+            |service| service.traffic = five::odoo().traffic,
+            &[("open.traffic.odoo-acme-example", &[FailForGood])],
         ),
         case(
             "salvage fails",

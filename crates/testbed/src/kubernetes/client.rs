@@ -75,7 +75,7 @@ impl Client {
         let mut answer = Vec::new();
         match stream.read_to_end(&mut answer) {
             // A server that is done need not say so.
-            Err(error) if error.kind() != ErrorKind::UnexpectedEof => return Err(error),
+            Err(error) if error.kind() != ErrorKind::UnexpectedEof => Err(error),
             _ => parse_answer(&answer).ok_or_else(|| io::Error::other("not an HTTP answer")),
         }
     }

@@ -1,10 +1,12 @@
 //! `rollforward.toml` as it is written. Unknown keys are refused with the nearest known one.
 
 mod service;
+mod traffic;
 
 use std::collections::BTreeMap;
 
 pub(super) use service::*;
+pub(super) use traffic::*;
 
 use serde::Deserialize;
 

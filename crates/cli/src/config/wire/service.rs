@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::TrafficTables;
+
 /// One person.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -81,7 +83,8 @@ pub(in crate::config) struct ServiceTable {
     pub(in crate::config) validate: ValidateTable,
     #[serde(default)]
     pub(in crate::config) smoke: Vec<SmokeTable>,
-    pub(in crate::config) traffic: Option<TrafficTable>,
+    #[serde(default)]
+    pub(in crate::config) traffic: TrafficTables,
     #[serde(default)]
     pub(in crate::config) checklist: Vec<String>,
     #[serde(default)]
@@ -229,15 +232,6 @@ pub(in crate::config) struct ExpectTable {
     pub(in crate::config) json: BTreeMap<String, toml::Value>,
     pub(in crate::config) min_items: Option<u64>,
     pub(in crate::config) within: Option<String>,
-}
-
-/// DNS or load balancer.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(in crate::config) struct TrafficTable {
-    pub(in crate::config) name: String,
-    pub(in crate::config) kind: String,
-    pub(in crate::config) standby: String,
 }
 
 /// What is decided beforehand.

@@ -1,4 +1,4 @@
-//! What can go wrong with a step.
+//! What can go wrong with one step of a world.
 
 /// How a step misbehaves, once each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
