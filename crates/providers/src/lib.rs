@@ -23,8 +23,8 @@ mod traffic;
 mod writer;
 
 pub use kubernetes::{
-    KubernetesAccess, KubernetesAsked, KubernetesLooked, Need, look as look_at_kubernetes, needs,
-    rbac_manifest,
+    KubernetesAccess, KubernetesAsked, KubernetesLooked, Need, look as look_at_kubernetes,
+    manager_need, needs, rbac_manifest,
 };
 pub use own::OwnProgram;
 pub use postgres::diagnose::diagnose;

@@ -1,6 +1,6 @@
 //! `rollforward kubernetes rbac SERVICE`: the rights that a recovery needs, as manifests.
 
-use providers::{needs, rbac_manifest};
+use providers::{Need, manager_need, needs, rbac_manifest};
 use recovery::service::Service;
 use serde::Serialize;
 
@@ -26,6 +26,10 @@ pub(crate) struct Arguments {
     /// The table [kubernetes.NAME] whose cluster they are for, when the service has several
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
+    /// What manages its objects and has to wait meanwhile: KIND is argocd, flux-kustomization,
+    /// flux-helmrelease or keda; `check` says which
+    #[arg(long, value_name = "KIND=NAMESPACE/NAME")]
+    manager: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -57,6 +61,9 @@ pub(crate) fn run(context: &Context<'_>, command: &Command) -> anyhow::Result<u8
         }
     };
     all.retain(|need| need.table == table);
+    for text in &arguments.manager {
+        all.push(manager(&table, text)?);
+    }
     let manifest = rbac_manifest(&all, &arguments.subject);
     let needs = all.iter().map(|need| need.describe(need.verbs)).collect();
     let report = Report { service: service.name.clone(), cluster: table, needs, manifest };
@@ -68,6 +75,18 @@ pub(crate) fn run(context: &Context<'_>, command: &Command) -> anyhow::Result<u8
     }
     context.printer.next(&format!("rollforward check {}", service.name));
     Ok(0)
+}
+
+/// `flux-kustomization=flux-system/apps`.
+fn manager(table: &str, text: &str) -> anyhow::Result<Need> {
+    let need = text
+        .split_once('=')
+        .filter(|(_, object)| object.split('/').filter(|part| !part.is_empty()).count() == 2)
+        .and_then(|(kind, object)| manager_need(table, kind, object));
+    need.ok_or_else(|| {
+        let what = format!("expected --manager KIND=NAMESPACE/NAME, seen '{text}'");
+        Error::Usage(what).into()
+    })
 }
 
 fn writers(service: &Service) -> impl Iterator<Item = &recovery::service::Writer> {

@@ -108,8 +108,10 @@ fn of_workload(table: &str, kind: Workload, object: &str) -> Vec<Need> {
     all
 }
 
-/// What is needed to tell a manager to wait.
-pub(super) fn of_manager(table: &str, manager: &str, object: &str) -> Option<Need> {
+/// What is needed to tell a manager to wait: `argocd`, `flux-kustomization`, `flux-helmrelease` or
+/// `keda`; `None` for any other.
+#[must_use]
+pub fn manager_need(table: &str, manager: &str, object: &str) -> Option<Need> {
     let groups = [
         ("argocd", "argoproj.io"),
         ("flux-kustomization", "kustomize.toolkit.fluxcd.io"),

@@ -7,11 +7,11 @@ use recovery::inventory::{KubernetesFact, KubernetesFacts, PauseFact, Probe};
 use recovery::service::{Door, Setting, SettingPlace, Writer};
 use serde_json::Value;
 
-use super::access::{self, needs};
+use super::access::{self, Need, manager_need, needs};
 use super::client::{Cluster, Clusters, KubernetesAccess, known, number, split, text};
 use super::managers::{self, Manager};
 use super::workload::Target;
-use super::{ANNOTATION, door, manifest};
+use super::{ANNOTATION, door, manifest, setting};
 
 /// What a service has in Kubernetes.
 #[derive(Debug)]
@@ -53,8 +53,17 @@ pub async fn look(access: &BTreeMap<String, KubernetesAccess>, asked: &Asked<'_>
         look_at_door(&clusters, door, &mut looked).await;
     }
     let settings = asked.settings.iter().copied();
+    let before = looked.problems.len();
     for need in needs(asked.writers.iter().copied(), settings, &asked.probes) {
-        rights(&clusters, &need, &mut looked).await;
+        match clusters.named(&need.table).await {
+            Ok(cluster) => drop(rights(&cluster, &need, &mut looked).await),
+            Err(failure) => looked.problems.push(said(&failure)),
+        }
+    }
+    if looked.problems.len() > before {
+        looked.problems.push(
+            "`rollforward kubernetes rbac SERVICE --subject USER` prints the missing rights".into(),
+        );
     }
     if !looked.problems.is_empty() {
         return looked;
@@ -67,12 +76,6 @@ pub async fn look(access: &BTreeMap<String, KubernetesAccess>, asked: &Asked<'_>
     for setting in &asked.settings {
         if let Err(failure) = look_at_setting(&clusters, setting, &mut looked).await {
             looked.problems.push(said(&failure));
-        }
-    }
-    let pauses = looked.facts.pauses.clone();
-    for pause in pauses {
-        if let Some(need) = access::of_manager(&pause.context, pause.manager, &pause.object) {
-            rights(&clusters, &need, &mut looked).await;
         }
     }
     looked
@@ -127,11 +130,11 @@ async fn identity(
     Ok(())
 }
 
-async fn rights(clusters: &Clusters, need: &access::Need, looked: &mut Looked) {
-    let asked = async { access::refused(&clusters.named(&need.table).await?, need).await };
-    match asked.await {
+/// Whether everything of a need is allowed.
+async fn rights(cluster: &Cluster, need: &Need, looked: &mut Looked) -> bool {
+    match access::refused(cluster, need).await {
+        Ok(refused) if refused.is_empty() => return true,
         Err(failure) => looked.problems.push(said(&failure)),
-        Ok(refused) if refused.is_empty() => {}
         Ok(refused) => {
             let what =
                 format!("not allowed in kubernetes.{}: {}", need.table, need.describe(&refused));
@@ -142,6 +145,7 @@ async fn rights(clusters: &Clusters, need: &access::Need, looked: &mut Looked) {
             }
         }
     }
+    false
 }
 
 /// Reads the manifests and asks whether the door is as the one for production says.
@@ -229,7 +233,19 @@ async fn pausable(
     }
     let Some(manager) = Manager::named(name) else { return Ok(()) };
     let there = match manager.resource(cluster).await? {
-        Some(resource) => cluster.get(&resource, object).await?,
+        Some(resource) => {
+            let need = manager_need(&cluster.table, name, object);
+            if let Some(need) = need
+                && !rights(cluster, &need, looked).await
+            {
+                looked.problems.push(format!(
+                    "{name} {object} manages {what} and has to wait: `rollforward kubernetes rbac \
+                     SERVICE --manager {name}={object}` prints the right to tell it so"
+                ));
+                return Ok(());
+            }
+            cluster.get(&resource, object).await?
+        }
         None => None,
     };
     match there {
@@ -293,7 +309,7 @@ async fn look_at_setting(
     setting: &Setting,
     looked: &mut Looked,
 ) -> Result<(), Failure> {
-    let SettingPlace::Kubernetes { context, kind, object, key, .. } = &setting.place else {
+    let SettingPlace::Kubernetes { context, kind, object, .. } = &setting.place else {
         return Ok(());
     };
     let cluster = clusters.named(context).await?;
@@ -303,9 +319,8 @@ async fn look_at_setting(
     };
     let seen = cluster.must_get(&resource, object).await?;
     let what = setting.place.describe();
-    let data = seen.pointer("/data").and_then(Value::as_object);
-    if data.is_none_or(|data| !data.contains_key(key)) {
-        looked.problems.push(format!("{what}: there is no such key"));
+    if let Some(why) = setting::wrong(&seen, setting) {
+        looked.problems.push(format!("{what}: {why}"));
     }
     if seen.pointer("/immutable").and_then(Value::as_bool) == Some(true) {
         looked.problems.push(format!(

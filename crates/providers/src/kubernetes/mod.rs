@@ -20,7 +20,7 @@ mod workload;
 use recovery::effect::Effect;
 use recovery::plan::{Step, StepKind};
 
-pub use access::{Need, needs, rbac_manifest};
+pub use access::{Need, manager_need, needs, rbac_manifest};
 pub(crate) use client::Clusters;
 pub use client::KubernetesAccess;
 pub use facts::{Asked as KubernetesAsked, Looked as KubernetesLooked, look};

@@ -20,6 +20,10 @@ const KEY_LEN: usize = 16;
 /// A job that does not end by itself is ended, in seconds.
 const JOB_DEADLINE_S: u32 = 60;
 
+/// A job that has ended goes by itself after this long, in seconds: a day for whoever wants to read
+/// what it said. (Clusters before 1.23 may keep it.)
+const JOB_KEPT_S: u32 = 86_400;
+
 pub(super) struct Reach {
     clusters: Clusters,
 }
@@ -60,6 +64,7 @@ fn job(context: &StepContext) -> Result<Value, Failure> {
         "spec": {
             "backoffLimit": 0,
             "activeDeadlineSeconds": JOB_DEADLINE_S,
+            "ttlSecondsAfterFinished": JOB_KEPT_S,
             "template": { "spec": {
                 "restartPolicy": "Never",
                 "automountServiceAccountToken": false,

@@ -4,11 +4,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use kube::core::ApiResource;
 use recovery::effect::{Failure, StepContext};
+use recovery::service::{Setting, SettingPlace};
 use serde_json::{Value, json};
 
 use super::FIELD_MANAGER;
 use super::client::{Cluster, Clusters, known, split, text};
-use crate::setting::place;
+use crate::setting::{forms, place};
 
 /// Longest name of an owner of fields (`fieldManager`).
 const OWNER_LEN_MAX: usize = 128;
@@ -52,19 +53,8 @@ impl<'c> Place<'c> {
     /// The object, and the text of its key.
     async fn read(&self) -> Result<(Value, String), Failure> {
         let seen = self.cluster.must_get(&resource(self.is_secret), self.object).await?;
-        let data = seen.pointer("/data").and_then(Value::as_object);
-        let stored = data.and_then(|data| data.get(self.key)).and_then(Value::as_str);
-        let stored = stored.ok_or_else(|| {
-            self.failed("there is no such key").hint("keys are case-sensitive: see `kubectl get`")
-        })?;
-        let value = match self.is_secret {
-            false => stored.to_owned(),
-            true => STANDARD
-                .decode(stored)
-                .ok()
-                .and_then(|bytes| String::from_utf8(bytes).ok())
-                .ok_or_else(|| self.failed("expected text in base64"))?,
-        };
+        let value = whole_of(&seen, self.is_secret, self.key)
+            .map_err(|why| self.failed(why).hint("keys are case-sensitive: see `kubectl get`"))?;
         Ok((seen, value))
     }
 
@@ -99,6 +89,29 @@ impl<'c> Place<'c> {
         let applied = self.cluster.apply(&resource, Some(namespace), &object, (&owner, false));
         applied.await.map(drop)
     }
+}
+
+/// The text of a key.
+fn whole_of(seen: &Value, is_secret: bool, key: &str) -> Result<String, &'static str> {
+    let data = seen.pointer("/data").and_then(Value::as_object);
+    let stored = data.and_then(|data| data.get(key)).and_then(Value::as_str);
+    let stored = stored.ok_or("there is no such key")?;
+    match is_secret {
+        false => Ok(stored.to_owned()),
+        true => STANDARD
+            .decode(stored)
+            .ok()
+            .and_then(|bytes| String::from_utf8(bytes).ok())
+            .ok_or("expected text in base64"),
+    }
+}
+
+/// Why an object that was read holds no such setting; nothing of its values is said.
+pub(super) fn wrong(seen: &Value, setting: &Setting) -> Option<String> {
+    let SettingPlace::Kubernetes { kind, key, inside, .. } = &setting.place else { return None };
+    let read = whole_of(seen, *kind == "secret", key).map_err(str::to_owned);
+    let value = read.and_then(|whole| place::value_in(&whole, inside.as_deref()));
+    value.and_then(|value| forms::parts(&value, setting.form, &setting.fields)).err()
 }
 
 /// The value of the setting.

@@ -150,6 +150,13 @@ impl Target {
         self.cluster.merge(&self.resource, &self.object, &change).await
     }
 
+    /// Takes our note away.
+    async fn forget(&self) -> Result<(), Failure> {
+        let note = format!("{ANNOTATION}/replicas");
+        let change = json!({ "metadata": { "annotations": { note: null } } });
+        self.cluster.merge(&self.resource, &self.object, &change).await
+    }
+
     async fn is_stopped(&self) -> Result<Found, Failure> {
         let seen = self.get().await?;
         if self.replicas(&seen) > 0 {
@@ -367,9 +374,14 @@ impl Effect for Workloads {
             (true, Some(1..)) if context.step.kind == StepKind::ActivateSite => {
                 Ok("it ran before: left so".into())
             }
-            (true, _) => {
+            (true, had) => {
                 target.stop().await?;
-                target.wait_until_stopped().await.map(|()| "it is stopped".into())
+                target.wait_until_stopped().await?;
+                if had == Some(0) {
+                    // It had none before: nothing of ours stays on it.
+                    target.forget().await?;
+                }
+                Ok("it is stopped".into())
             }
         }
     }

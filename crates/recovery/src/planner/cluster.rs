@@ -121,6 +121,7 @@ impl Site<'_> {
                 .effect(format!("{} points to the declared database now", setting.place.describe()))
                 .with_all(around::setting_parameters(setting))
                 .with("connection", self.place.cluster.connection.clone())
+                .maybe("address", self.place.network.as_ref().map(|network| &network.address))
                 .done(),
         )
     }
