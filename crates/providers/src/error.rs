@@ -19,4 +19,7 @@ pub const CODES: &[CodeInfo] = &[
     code("RF1109", "a channel could not be told", Retry::Retry),
     code("RF1110", "a secret does not resolve", Retry::Permanent),
     code("RF1111", "the door did not move", Retry::Retry),
+    code("RF1141", "files that rows point to are missing", Retry::Permanent),
+    code("RF1142", "a bucket of files does not answer", Retry::Retry),
+    code("RF1143", "a bucket of files and its copy are not alike", Retry::Permanent),
 ];

@@ -9,6 +9,7 @@
 mod command;
 mod door;
 pub mod error;
+mod files;
 mod looked;
 mod own;
 mod postgres;
@@ -19,6 +20,7 @@ mod smoke;
 mod tell;
 mod writer;
 
+pub use files::{Buckets, one_query};
 pub use own::OwnProgram;
 pub use postgres::diagnose::diagnose;
 pub use postgres::managers::{Manager, manager};

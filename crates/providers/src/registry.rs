@@ -8,6 +8,7 @@ use recovery::effect::{Effect, Effects, Failure, StepContext};
 use recovery::plan::{Step, StepKind};
 
 use crate::door::Doors;
+use crate::files::{Buckets, FileSteps};
 use crate::postgres::Postgres;
 use crate::setting::FileSetting;
 use crate::smoke::SmokeTest;
@@ -24,6 +25,7 @@ pub struct Providers {
     smoke: SmokeTest,
     secrets: crate::postgres::ResolveSecrets,
     teller: TellStep,
+    files: Option<FileSteps>,
     channels: Arc<Channels>,
 }
 
@@ -52,8 +54,16 @@ impl Providers {
             smoke: SmokeTest::new(Arc::clone(&secrets))?,
             secrets: crate::postgres::ResolveSecrets::new(secrets),
             teller: TellStep::new(Arc::clone(&channels)),
+            files: None,
             channels,
         })
+    }
+
+    /// Looks for files in these buckets; without them nothing performs such steps.
+    #[must_use]
+    pub fn with_buckets(mut self, buckets: Arc<dyn Buckets>) -> Self {
+        self.files = Some(FileSteps::new(buckets));
+        self
     }
 
     /// Asks for units of systemd at this address of D-Bus instead of the system's.
@@ -77,6 +87,7 @@ impl Effects for Providers {
             }
             StepKind::Smoke => &self.smoke,
             StepKind::Tell => &self.teller,
+            StepKind::CheckFiles | StepKind::RestoreFiles => self.files.as_ref()?.of(step)?,
             StepKind::ResolveSecrets => &self.secrets,
             _ => self.postgres.of(step)?,
         })

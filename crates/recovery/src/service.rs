@@ -72,6 +72,8 @@ pub struct Bindings {
     pub door: Option<Door>,
     /// Its smoke tests.
     pub smoke: Vec<Smoke>,
+    /// Its own buckets; empty: those of production are looked at.
+    pub files: Vec<Files>,
 }
 
 /// Where a binding's database goes.

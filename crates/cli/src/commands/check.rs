@@ -2,18 +2,22 @@
 
 mod cluster;
 mod repositories;
+mod service;
 
+use recovery::service::{Database, Service};
 use serde::Serialize;
 
 use super::Context;
+use crate::config::{ClusterConfig, Config};
 use crate::output::table;
 use crate::wiring::block_on;
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The cluster; without one every cluster is checked
-    cluster: Option<String>,
+    /// The cluster or service; without one every cluster and service is checked
+    #[arg(value_name = "CLUSTER|SERVICE")]
+    name: Option<String>,
     /// Do not write to the repositories: put-if-absent is then not proved
     #[arg(long)]
     read_only: bool,
@@ -95,10 +99,7 @@ impl Findings {
 
 pub(crate) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Result<u8> {
     let config = context.config()?;
-    let clusters = match &arguments.cluster {
-        Some(name) => vec![config.cluster(Some(name))?],
-        None => config.clusters.values().collect(),
-    };
+    let (clusters, services) = named(&config, arguments.name.as_deref())?;
     block_on(async {
         let mut findings = Findings::default();
         findings.good("configuration", format!("'{}' is valid", config.path.display()));
@@ -106,8 +107,34 @@ pub(crate) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
             repositories::check(&config, cluster, arguments.read_only, &mut findings).await;
             cluster::check(context, &config, cluster, &mut findings).await;
         }
+        for service in services {
+            service::check(&config, service, &mut findings).await;
+        }
         Ok(print(context, &findings.0))
     })
+}
+
+/// A service is checked with its cluster, a cluster with its services.
+fn named<'c>(
+    config: &'c Config,
+    name: Option<&str>,
+) -> anyhow::Result<(Vec<&'c ClusterConfig>, Vec<&'c Service>)> {
+    let of = |service: &Service| match &service.database {
+        Database::Cluster(place) => config.clusters.get(&place.cluster.name),
+        Database::Rds(_) => None,
+    };
+    match name {
+        None => Ok((config.clusters.values().collect(), config.services.values().collect())),
+        Some(name) if !config.clusters.contains_key(name) && config.services.contains_key(name) => {
+            let service = config.service(Some(name))?;
+            Ok((of(service).into_iter().collect(), vec![service]))
+        }
+        Some(name) => {
+            let cluster = config.cluster(Some(name))?;
+            let on_it = |service: &&Service| of(service).is_some_and(|it| it.name == cluster.name);
+            Ok((vec![cluster], config.services.values().filter(on_it).collect()))
+        }
+    }
 }
 
 fn print(context: &Context<'_>, findings: &[Finding]) -> u8 {

@@ -1,10 +1,12 @@
 //! From the tables of services to what plans are made of: checked, typed, nothing resolved.
 
+mod files;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use recovery::service::{
-    BindingPlace, Bindings, ClusterPlace, Database, Door, Escalation, Expectation, Files, Form,
+    BindingPlace, Bindings, ClusterPlace, Database, Door, Escalation, Expectation, Form,
     LocalCluster, Objectives, OnFailure, Policy, Rds, SchemaTool, Service, Setting, SettingPlace,
     Smoke, TableCheck, Traffic, Validation, Writer,
 };
@@ -97,11 +99,7 @@ pub(super) fn service(
         setting,
         door: table.door.as_ref().map(|table| door("door", table)).transpose()?,
         writers: writers("writers", &table.writers)?,
-        files: table
-            .files
-            .into_iter()
-            .map(|table| Files { bucket: table.bucket, keys_sql: table.keys_sql })
-            .collect(),
+        files: files::files("files", &table.files)?,
         validation: validation(table.validate)?,
         smoke: smokes("smoke", &table.smoke)?,
         traffic: table.traffic.map(|table| Traffic {
@@ -445,6 +443,7 @@ fn bindings(key: &str, table: &wire::BindingsTable) -> Result<Bindings, Problem>
         writers: writers(&format!("{key}.writers"), &table.writers)?,
         door: table.door.as_ref().map(|table| door(&format!("{key}.door"), table)).transpose()?,
         smoke: smokes(&format!("{key}.smoke"), &table.smoke)?,
+        files: files::files(&format!("{key}.files"), &table.files)?,
     })
 }
 

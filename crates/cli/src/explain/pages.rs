@@ -120,4 +120,7 @@ const PAGES: &[(&str, &str)] = &[
     ("RF1109", include_str!("RF1109.md")),
     ("RF1110", include_str!("RF1110.md")),
     ("RF1111", include_str!("RF1111.md")),
+    ("RF1141", include_str!("RF1141.md")),
+    ("RF1142", include_str!("RF1142.md")),
+    ("RF1143", include_str!("RF1143.md")),
 ];

@@ -12,7 +12,7 @@ use recovery::service::Service;
 use stdx::{Id, SystemClock};
 use zeroize::Zeroizing;
 
-use super::{files, measured, show};
+use super::{buckets, files, measured, show};
 use crate::config::{ChannelKind, Config};
 use crate::output::Printer;
 use crate::{secrets, wiring};
@@ -95,7 +95,8 @@ pub(crate) fn providers(config: &Config, service: &str) -> anyhow::Result<Arc<dy
         .map(|(name, channel)| (name.clone(), resolved(&channel.kind, name, service)))
         .collect();
     let made = Providers::new(own_program(config)?, Arc::new(Resolver), channels);
-    Ok(Arc::new(made.map_err(|why| anyhow::anyhow!("make the HTTP client: {why}"))?))
+    let made = made.map_err(|why| anyhow::anyhow!("make the HTTP client: {why}"))?;
+    Ok(Arc::new(made.with_buckets(Arc::new(buckets::Opener))))
 }
 
 /// A channel with its secrets; one whose secret does not resolve is told so when it is used.

@@ -16,6 +16,7 @@ mod damage;
 mod downgrade;
 mod elsewhere;
 mod exits;
+mod filestore;
 mod histories;
 mod interface;
 mod journal;

@@ -3,5 +3,6 @@
 
 mod conformance;
 mod door;
+mod files;
 mod mail;
 mod pooler;

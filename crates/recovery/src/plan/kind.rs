@@ -35,6 +35,8 @@ pub enum StepKind {
     RunSql,
     /// Files that rows point to.
     CheckFiles,
+    /// Files that are missing are copied back from another site's bucket.
+    RestoreFiles,
     /// A login from here, and from where the application is.
     ProveConnection,
     /// A person confirms something that only a person can see.
@@ -67,7 +69,7 @@ pub enum StepKind {
 
 impl StepKind {
     /// Every kind and its name.
-    pub const ALL: [(&'static str, Self); 30] = [
+    pub const ALL: [(&'static str, Self); 31] = [
         ("diagnose", Self::Diagnose),
         ("check-setting", Self::CheckSetting),
         ("resolve-secrets", Self::ResolveSecrets),
@@ -84,6 +86,7 @@ impl StepKind {
         ("prove", Self::Prove),
         ("run-sql", Self::RunSql),
         ("check-files", Self::CheckFiles),
+        ("restore-files", Self::RestoreFiles),
         ("prove-connection", Self::ProveConnection),
         ("confirm", Self::Confirm),
         ("switch-setting", Self::SwitchSetting),

@@ -101,6 +101,7 @@ pub fn tms() -> Service {
         files: vec![Files {
             bucket: "s3://tms-filestore".into(),
             keys_sql: "select store_fname from ir_attachment where store_fname is not null".into(),
+            ..Files::default()
         }],
         validation: Validation {
             timeout: None,
@@ -220,6 +221,7 @@ pub fn gateway() -> Service {
             writers: vec![deployment("prod", "gw-staging/api-gateway")],
             door: None,
             smoke: vec![smoke("GET", "https://gw-staging.acme.example/health", None)],
+            files: Vec::new(),
         }),
         ..empty("gateway", rds("gw-prod", None), 5 * MINUTE, 30 * MINUTE)
     }

@@ -89,6 +89,7 @@ pub fn shop() -> Service {
             writers: vec![writer("shop-drill")],
             door: None,
             smoke: vec![smoke(8081)],
+            files: Vec::new(),
         }),
         staging: None,
     }

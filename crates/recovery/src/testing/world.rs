@@ -53,6 +53,7 @@ struct Things {
     is_fenced: bool,
     is_salvaged: bool,
     is_proved: bool,
+    are_files_back: bool,
     is_smoked: bool,
     is_adopted: bool,
     backups: u32,
@@ -83,6 +84,8 @@ pub struct Snapshot {
     pub setting: String,
     /// Whether the new database is the production.
     pub is_adopted: bool,
+    /// Whether missing files were copied back; nothing takes them away again.
+    pub are_files_back: bool,
 }
 
 /// The world. Clones are the same world.
@@ -140,10 +143,9 @@ impl World {
 
     /// A person leaves out what is proved or asked, and answers for it.
     pub fn leave_out(&self, kind: StepKind) {
-        self.with(|things| match kind {
-            StepKind::Prove => things.is_proved = true,
-            StepKind::Smoke => things.is_smoked = true,
-            _ => {}
+        self.with(|things| {
+            things.is_proved |= kind == StepKind::Prove;
+            things.is_smoked |= kind == StepKind::Smoke;
         });
     }
 
@@ -170,16 +172,15 @@ impl World {
     pub fn snapshot(&self) -> Snapshot {
         self.with(|things| Snapshot {
             is_door_shut: things.is_door_shut,
-            stopped: things
-                .stopped_writers
-                .iter()
-                .filter(|(_, stopped)| **stopped)
-                .map(|(name, _)| name.clone())
-                .collect(),
+            stopped: {
+                let stopped = things.stopped_writers.iter().filter(|(_, stopped)| **stopped);
+                stopped.map(|(name, _)| name.clone()).collect()
+            },
             is_fenced: things.is_fenced,
             made: things.made.keys().cloned().collect(),
             setting: things.setting.clone(),
             is_adopted: things.is_adopted,
+            are_files_back: things.are_files_back,
         })
     }
 
@@ -323,6 +324,11 @@ impl Things {
                 self.violate("a writer was stopped before the door was shut");
             }
             StepKind::Fence if running => self.violate("fenced while a writer ran"),
+            StepKind::RestoreFiles
+                if !self.is_proved || (self.is_incident && self.setting != "old") =>
+            {
+                self.violate("files were not copied between proof and switch");
+            }
             StepKind::Salvage if !self.is_fenced => self.violate("salvaged before the fence"),
             StepKind::SwitchSetting if !self.is_proved => {
                 self.violate("the setting was switched before the data were proved");
@@ -355,6 +361,7 @@ impl Things {
             StepKind::Salvage => self.is_salvaged = true,
             StepKind::SwitchSetting => self.setting = self.restored_of(context),
             StepKind::Prove => self.is_proved = true,
+            StepKind::RestoreFiles => self.are_files_back = true,
             StepKind::Smoke => self.is_smoked = true,
             StepKind::Adopt => self.is_adopted = true,
             StepKind::Backup => self.backups += 1,
@@ -379,11 +386,7 @@ impl Things {
                 }
             }
             StepKind::Fence => self.is_fenced = original.as_deref() == Some("fenced"),
-            StepKind::SwitchSetting => {
-                if let Some(original) = original {
-                    self.setting = original;
-                }
-            }
+            StepKind::SwitchSetting => self.setting = original.unwrap_or(self.setting.clone()),
             StepKind::StartWriter => drop(self.stopped_writers.insert(writer_of(context), true)),
             StepKind::RestoreCluster | StepKind::RestoreInstance | StepKind::RestoreDump => {
                 let directory = directory_of(context);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use recovery::plan::Mode;
 use recovery::runner::{Before, RunError};
-use recovery::service::{OnFailure, Policy, Service};
+use recovery::service::{Files, OnFailure, Policy, Service};
 use recovery::testing::{Misbehaviour, sample};
 
 use crate::bench::{Bench, Nth};
@@ -34,6 +34,15 @@ fn reopening(service: &mut Service) {
     service.policy = Policy { on_failure: OnFailure::ReopenOld, ..Policy::default() };
 }
 
+fn with_files(service: &mut Service) {
+    service.files = vec![Files {
+        bucket: "s3://shop-files".into(),
+        keys_sql: "SELECT name FROM files".into(),
+        copy: Some("s3://shop-files-copy".into()),
+        ..Files::default()
+    }];
+}
+
 fn cases() -> Vec<Case> {
     use Misbehaviour::{BadData, FailForGood, Half, UndoFails};
     let same = |_: &mut Service| {};
@@ -42,6 +51,16 @@ fn cases() -> Vec<Case> {
         case("without a door", Mode::Incident, |service| service.door = None, &[]),
         case("drill", Mode::Drill, same, &[]),
         case("copy", Mode::Copy, same, &[]),
+        case("files are missing", Mode::Incident, with_files, &[]),
+        case(
+            "files cannot be copied back",
+            Mode::Incident,
+            |service| {
+                reopening(service);
+                with_files(service);
+            },
+            &[("prove.copy-files.s3-//shop-files", &[FailForGood])],
+        ),
         case(
             "the smoke test fails, stay shut",
             Mode::Incident,
