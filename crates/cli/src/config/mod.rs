@@ -1,6 +1,7 @@
 //! The configuration: what `rollforward.toml` says, checked and typed.
 
 mod error;
+mod schedule;
 pub(crate) mod service;
 mod wire;
 
@@ -11,6 +12,7 @@ use recovery::service::{Person, Persons, Service};
 use repository::Compression;
 
 pub(crate) use error::{CODES, Error};
+pub(crate) use schedule::{Job, Schedule};
 
 /// Where the configuration is looked for when no option names it.
 pub(crate) const DEFAULT_PATHS: [&str; 2] =
@@ -40,6 +42,8 @@ pub(crate) struct Config {
     pub(crate) channels: BTreeMap<String, Channel>,
     /// Services by name.
     pub(crate) services: BTreeMap<String, Service>,
+    /// What runs by itself.
+    pub(crate) schedule: Schedule,
 }
 
 /// A channel that people are told through.
@@ -224,6 +228,7 @@ impl Config {
             persons: around.persons,
             channels: around.channels,
             services: around.services,
+            schedule: around.schedule,
         })
     }
 
@@ -273,6 +278,7 @@ struct Around {
     persons: Persons,
     channels: BTreeMap<String, Channel>,
     services: BTreeMap<String, Service>,
+    schedule: Schedule,
 }
 
 impl Around {
@@ -312,7 +318,9 @@ impl Around {
             let read = read.map_err(|(key, why)| invalid(format!("service.{name}.{key}"), why))?;
             services.insert(name, read);
         }
-        Ok(Self { persons: persons.collect(), channels, services })
+        let schedule = schedule::schedule(std::mem::take(&mut file.schedule), &channels)
+            .map_err(|(key, why)| invalid(format!("schedule.{key}"), why))?;
+        Ok(Self { persons: persons.collect(), channels, services, schedule })
     }
 }
 

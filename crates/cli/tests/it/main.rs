@@ -28,6 +28,7 @@ mod recoveries;
 mod refusals;
 mod root;
 mod s3;
+mod schedules;
 mod secrets;
 mod services;
 mod shop;

@@ -1,9 +1,11 @@
 //! `rollforward.toml` as it is written. Unknown keys are refused with the nearest known one.
 
+mod schedule;
 mod service;
 
 use std::collections::BTreeMap;
 
+pub(super) use schedule::*;
 pub(super) use service::*;
 
 use serde::Deserialize;
@@ -28,6 +30,8 @@ pub(super) struct File {
     pub(super) kubernetes: BTreeMap<String, KubernetesTable>,
     #[serde(default)]
     pub(super) service: BTreeMap<String, ServiceTable>,
+    #[serde(default)]
+    pub(super) schedule: ScheduleTable,
 }
 
 /// `[repository.NAME]`.
