@@ -106,7 +106,9 @@ impl At {
                     Days::Weekday(day) => {
                         let name = WEEKDAYS.get(usize::from(*day)).copied().unwrap_or_default();
                         let mut name = name.to_owned();
-                        name.get_mut(..1).map(str::make_ascii_uppercase);
+                        if let Some(first) = name.get_mut(..1) {
+                            first.make_ascii_uppercase();
+                        }
                         format!("{name} *-*-* {clock}")
                     }
                     Days::Month { day, every } => match every {
@@ -144,13 +146,16 @@ impl At {
             Self::Minutes(minutes) => u64::from(*minutes) * MINUTE,
             Self::Hourly(_) => HOUR,
             Self::Calendar(_, period) => return *period,
-            Self::Clock { days, .. } => match days {
-                Days::All => DAY,
-                Days::Weekday(_) => 7 * DAY,
-                Days::Month { every: 1, .. } => 31 * DAY,
-                Days::Month { every: 12, .. } => 366 * DAY,
-                Days::Month { every, .. } => u64::from(*every) * 31 * DAY,
-            },
+            // Once a year a day has 25 hours.
+            Self::Clock { days, .. } => {
+                HOUR + match days {
+                    Days::All => DAY,
+                    Days::Weekday(_) => 7 * DAY,
+                    Days::Month { every: 1, .. } => 31 * DAY,
+                    Days::Month { every: 12, .. } => 366 * DAY,
+                    Days::Month { every, .. } => u64::from(*every) * 31 * DAY,
+                }
+            }
         })
     }
 }
@@ -175,11 +180,11 @@ mod tests {
             ("every 15m", "*:0/15:00", "*/15 * * * *", 0),
             ("hourly", "*:00:00", "0 * * * *", 1),
             ("hourly 10", "*:10:00", "10 * * * *", 1),
-            ("daily 02:05", "*-*-* 02:05:00", "5 2 * * *", 24),
-            ("weekly Sun 04:00", "Sun *-*-* 04:00:00", "0 4 * * 0", 168),
-            ("monthly 1 04:00", "*-*-01 04:00:00", "0 4 1 * *", 744),
-            ("quarterly 15 04:30", "*-01/3-15 04:30:00", "30 4 15 */3 *", 2232),
-            ("yearly 1 00:00", "*-01-01 00:00:00", "0 0 1 1 *", 8784),
+            ("daily 02:05", "*-*-* 02:05:00", "5 2 * * *", 25),
+            ("weekly Sun 04:00", "Sun *-*-* 04:00:00", "0 4 * * 0", 169),
+            ("monthly 1 04:00", "*-*-01 04:00:00", "0 4 1 * *", 745),
+            ("quarterly 15 04:30", "*-01/3-15 04:30:00", "30 4 15 */3 *", 2233),
+            ("yearly 1 00:00", "*-01-01 00:00:00", "0 0 1 1 *", 8785),
         ] {
             let at = At::parse(text, None).unwrap();
             assert_eq!((at.on_calendar().as_str(), at.cron().as_deref()), (calendar, Some(cron)));

@@ -124,6 +124,7 @@ pub(super) async fn all(config: &Config, age_max: SignedDuration) -> anyhow::Res
     let (clusters, services) = (clusters(config).await, services(config).await);
     let facts = Facts { at: now, clusters, services };
     files::write(&path, &serde_json::to_string(&facts)?)?;
+    wiring::hand_to_owner_of(&config.state_directory, &path)?;
     Ok(facts)
 }
 

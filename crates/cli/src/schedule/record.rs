@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::orchestra::files;
+use crate::wiring;
 
 /// A run that came to its end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +132,7 @@ pub(crate) fn folder(config: &Config) -> PathBuf {
 pub(crate) struct Kept<T> {
     pub(crate) value: T,
     path: PathBuf,
+    state_directory: PathBuf,
     /// Released when it is closed.
     _lock: File,
 }
@@ -143,20 +145,19 @@ impl<T: Serialize + for<'t> Deserialize<'t>> Kept<T> {
         name: &str,
         new: impl FnOnce() -> T,
     ) -> anyhow::Result<Self> {
-        let folder = folder(config);
-        stdx::durable::create_dir_all(&folder)
-            .with_context(|| format!("make '{}'", folder.display()))?;
-        let lock = lock_file(&folder.join(format!("{name}.json.lock")))?;
+        let lock = lock_file(config, &format!("{name}.json.lock"))?;
         flock(&lock, FlockOperation::LockExclusive).context("wait for a job's record")?;
-        let path = folder.join(format!("{name}.json"));
+        let path = folder(config).join(format!("{name}.json"));
         let value = read(&path)?.unwrap_or_else(new);
-        Ok(Self { value, path, _lock: lock })
+        let state_directory = config.state_directory.clone();
+        Ok(Self { value, path, state_directory, _lock: lock })
     }
 
     /// Writes the value, atomically.
     pub(crate) fn store(&self) -> anyhow::Result<()> {
         let text = serde_json::to_string_pretty(&self.value)?;
-        files::write(&self.path, &text)
+        files::write(&self.path, &text)?;
+        wiring::hand_to_owner_of(&self.state_directory, &self.path)
     }
 }
 
@@ -175,11 +176,20 @@ fn read<T: for<'t> Deserialize<'t>>(path: &Path) -> anyhow::Result<Option<T>> {
     }
 }
 
-/// A file that is only locked.
-pub(crate) fn lock_file(path: &Path) -> anyhow::Result<File> {
+/// A file of the folder of jobs that is only locked. What the superuser makes belongs to whoever
+/// runs the jobs.
+pub(crate) fn lock_file(config: &Config, name: &str) -> anyhow::Result<File> {
+    let folder = folder(config);
+    stdx::durable::create_dir_all(&folder)
+        .with_context(|| format!("make '{}'", folder.display()))?;
+    let path = folder.join(name);
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false);
-    options.open(path).with_context(|| format!("open '{}'", path.display()))
+    let file = options.open(&path).with_context(|| format!("open '{}'", path.display()))?;
+    for made in [&folder, &path] {
+        wiring::hand_to_owner_of(&config.state_directory, made)?;
+    }
+    Ok(file)
 }
 
 #[cfg(test)]

@@ -35,9 +35,7 @@ pub(crate) enum Came {
 
 /// Runs a job to its end.
 pub(crate) async fn run(config: &Config, job: &Job) -> anyhow::Result<Came> {
-    let folder = record::folder(config);
-    stdx::durable::create_dir_all(&folder)?;
-    let lock = record::lock_file(&folder.join(format!("{}.lock", job.kind())))?;
+    let lock = record::lock_file(config, &format!("{}.lock", job.kind()))?;
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Came::Skipped),

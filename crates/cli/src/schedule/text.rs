@@ -12,6 +12,9 @@ pub(super) const MARK: &str = "# Written by `rollforward schedule install`: chan
 const CHECK_CALENDAR: &str = "*:0/5:00";
 const CHECK_CRON: &str = "*/5 * * * *";
 
+/// cron sends what is printed as mail: a line for every run belongs into the log.
+const LOGGED: &str = "2>&1 | logger -t rollforward";
+
 /// Names of units of ours begin with this.
 pub(super) const UNIT_PREFIX: &str = "rollforward-job-";
 
@@ -93,10 +96,10 @@ pub(crate) fn crontab(config: &Config, program: &Path) -> Result<String, Error> 
         let fields = job.at.cron().ok_or_else(|| no_cron(job))?;
         let words = ["schedule", "run", &job.name, "--delay-max", &delay];
         let line = cron_line(&command(config, program, &words));
-        text.push_str(&format!("{fields} {user}nice -n 10 {line} --log-line\n"));
+        text.push_str(&format!("{fields} {user}nice -n 10 {line} --log-line {LOGGED}\n"));
     }
     let line = cron_line(&command(config, program, &["schedule", "check"]));
-    text.push_str(&format!("{CHECK_CRON} {user}nice -n 10 {line} --quiet\n"));
+    text.push_str(&format!("{CHECK_CRON} {user}nice -n 10 {line} {LOGGED}\n"));
     Ok(text)
 }
 

@@ -69,11 +69,19 @@ fn files_that_are_missing_are_copied_back_and_a_drill_writes_nothing() {
     };
     assert_eq!(seen("copy of files"), "it can be listed");
     assert_eq!(seen("files 's3://"), "it can be listed");
-    let drilled = shop.site.run("drill shop --copy --as oncall --latest").done();
+    // A copy that holds something else is what a drill is for.
+    let drill = "drill shop --copy --as oncall --latest";
+    let failed = shop.site.run(drill).ended(3).to_string();
+    assert!(failed.contains("1 differ: 'receipts/2'"), "{failed}");
+    let copy = shop.path("copy");
+    write(&copy, "receipts/2", "production's own");
+    let drilled = shop.site.run(drill).done();
     assert_eq!(fact(&drilled, "files_to_copy_back"), "2");
     assert_eq!(s3.keys(), ["shop/receipts/2"], "a drill looks only");
+    write(&copy, "receipts/2", "another one");
     let before = shop.destroy();
     let report = shop.recover("--confirm-any").done();
+    assert_eq!(fact(&report, "files_differing_names"), "'receipts/2'", "noted only");
     assert_eq!(verdict(&report), ("restored".into(), "new".into()));
     assert_eq!(shop.restored_orders(&report, &before.at), before.orders);
     assert_eq!(fact(&report, "files_copied_back"), "2");

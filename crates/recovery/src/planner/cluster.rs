@@ -261,10 +261,10 @@ impl Site<'_> {
         database.extend(self.damage());
         let own = self.service.drill.as_ref().map(|drill| &drill.files);
         match (self.mode, own.filter(|files| !files.is_empty())) {
-            (Mode::Incident, _) => files::files(&self.service.files, &database, Allowed::ToRestore),
-            (Mode::Drill, Some(own)) => files::files(own, &database, Allowed::ToRestoreInDrill),
+            (Mode::Incident, _) => files::files(&self.service.files, &database, Allowed::Restore),
+            (Mode::Drill, Some(own)) => files::files(own, &database, Allowed::RestoreInDrill),
             (Mode::Drill | Mode::Copy, _) => {
-                files::files(&self.service.files, &database, Allowed::ToLook)
+                files::files(&self.service.files, &database, Allowed::Look)
             }
         }
     }

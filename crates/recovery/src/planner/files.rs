@@ -21,11 +21,11 @@ const COPY_ATTEMPT_S: u64 = 1800;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Allowed {
     /// Looks, and copies back what is missing.
-    ToRestore,
+    Restore,
     /// The same in buckets of a drill's own, where a copy that lacks something fails the drill.
-    ToRestoreInDrill,
+    RestoreInDrill,
     /// Looks only: the buckets are production's.
-    ToLook,
+    Look,
 }
 
 /// The steps for files, behind the proof of the restored database that `database` describes: its
@@ -48,7 +48,7 @@ pub(super) fn files(files: &[Files], database: &Parameters, allowed: Allowed) ->
                 .patient(CHECK_ATTEMPT_S)
                 .done(),
         );
-        let copy = each.copy.as_ref().filter(|_| allowed != Allowed::ToLook);
+        let copy = each.copy.as_ref().filter(|_| allowed != Allowed::Look);
         steps.extend(copy.map(|copy| {
             let from = shown(copy);
             step(Stage::Prove, "copy-files", &object, StepKind::RestoreFiles)
@@ -92,10 +92,10 @@ fn parameters(files: &Files, database: &Parameters, allowed: Allowed) -> Paramet
         ("newest_within_s", files.newest_within.map(|within| within.as_secs().to_string())),
         ("sample", (files.sample > 0).then(|| files.sample.to_string())),
         // In an incident a file that is where it should be is enough.
-        ("strict", (allowed != Allowed::ToRestore).then(|| "true".to_owned())),
+        ("strict", (allowed != Allowed::Restore).then(|| "true".to_owned())),
         (
             "copy_missing_max",
-            files.copy_missing_max.filter(|_| allowed != Allowed::ToRestore).map(|n| n.to_string()),
+            files.copy_missing_max.filter(|_| allowed != Allowed::Restore).map(|n| n.to_string()),
         ),
     ];
     for (name, value) in optional {
@@ -151,7 +151,7 @@ mod tests {
     fn what_is_missing_is_copied_only_where_it_may() {
         let both = [odoo(Some("/srv/copy")), odoo(None)];
         let database = Parameters::from([("cluster".into(), "odoo".into())]);
-        let steps = files(&both, &database, Allowed::ToRestore);
+        let steps = files(&both, &database, Allowed::Restore);
         assert_eq!(
             kinds(&steps),
             [
@@ -165,10 +165,10 @@ mod tests {
         assert_eq!(steps[1].parameters["credential.access_key_id"], "env:KEY");
         assert_eq!(steps[1].undo_when, UndoWhen::Never);
         assert!(!steps[0].parameters.contains_key("copy_missing_max"));
-        let looking = files(&both, &database, Allowed::ToLook);
+        let looking = files(&both, &database, Allowed::Look);
         assert!(looking.iter().all(|step| step.kind == StepKind::CheckFiles));
         assert_eq!(looking[0].parameters["copy_missing_max"], "3");
-        assert_eq!(files(&both, &database, Allowed::ToRestoreInDrill).len(), 3);
+        assert_eq!(files(&both, &database, Allowed::RestoreInDrill).len(), 3);
     }
 
     #[test]

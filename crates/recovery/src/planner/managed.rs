@@ -171,8 +171,8 @@ impl Site<'_> {
             .predicted(10)
             .done();
         let allowed = match self.mode {
-            Mode::Incident => Allowed::ToRestore,
-            Mode::Drill | Mode::Copy => Allowed::ToLook,
+            Mode::Incident => Allowed::Restore,
+            Mode::Drill | Mode::Copy => Allowed::Look,
         };
         let files = files::files(&self.service.files, &self.instance(), allowed);
         std::iter::once(data).chain(sql).chain([connection]).chain(files).collect()
