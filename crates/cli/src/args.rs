@@ -97,6 +97,13 @@ pub(crate) enum Command {
     },
     /// Prove that what is in the repository can be read
     Verify(commands::verify::Arguments),
+    /// Run jobs by themselves, and watch them
+    Schedule {
+        #[command(subcommand)]
+        command: commands::schedule::Command,
+    },
+    /// Print what is measured, for Prometheus
+    Metrics(commands::metrics::Arguments),
     /// Add, rotate, list, remove and prove keys
     Key {
         #[command(subcommand)]

@@ -10,6 +10,7 @@
 mod command;
 mod door;
 pub mod error;
+mod files;
 mod kubernetes;
 mod looked;
 mod own;
@@ -22,6 +23,7 @@ mod tell;
 mod traffic;
 mod writer;
 
+pub use files::{Buckets, one_query};
 pub use kubernetes::{
     KubernetesAccess, KubernetesAsked, KubernetesLooked, Need, look as look_at_kubernetes,
     manager_need, needs, rbac_manifest,

@@ -9,6 +9,7 @@ use recovery::plan::{Step, StepKind};
 use stdx::{Clock, SystemClock};
 
 use crate::door::Doors;
+use crate::files::{Buckets, FileSteps};
 use crate::kubernetes::{Clusters, Kubernetes, KubernetesAccess};
 use crate::postgres::Postgres;
 use crate::setting::Settings;
@@ -29,6 +30,7 @@ pub struct Providers {
     smoke: SmokeTest,
     secrets: crate::postgres::ResolveSecrets,
     teller: TellStep,
+    files: Option<FileSteps>,
     channels: Arc<Channels>,
 }
 
@@ -62,8 +64,16 @@ impl Providers {
             smoke: SmokeTest::new(Arc::clone(&secrets))?,
             secrets: crate::postgres::ResolveSecrets::new(secrets),
             teller: TellStep::new(Arc::clone(&channels)),
+            files: None,
             channels,
         })
+    }
+
+    /// Looks for files in these buckets; without them nothing performs such steps.
+    #[must_use]
+    pub fn with_buckets(mut self, buckets: Arc<dyn Buckets>) -> Self {
+        self.files = Some(FileSteps::new(buckets));
+        self
     }
 
     /// Asks for units of systemd at this address of D-Bus instead of the system's.
@@ -96,6 +106,7 @@ impl Effects for Providers {
             StepKind::CheckTraffic | StepKind::SwitchTraffic => self.traffics.of(step)?,
             StepKind::Smoke | StepKind::HealthGate => &self.smoke,
             StepKind::Tell => &self.teller,
+            StepKind::CheckFiles | StepKind::RestoreFiles => self.files.as_ref()?.of(step)?,
             StepKind::ResolveSecrets => &self.secrets,
             _ => self.postgres.of(step)?,
         })

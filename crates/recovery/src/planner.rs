@@ -6,6 +6,7 @@ mod build;
 mod candidates;
 mod cluster;
 mod drill;
+mod files;
 mod kubernetes;
 mod managed;
 mod network;

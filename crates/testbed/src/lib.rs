@@ -46,5 +46,6 @@ pub use port::Port;
 pub use proxies::{HaProxy, Nginx};
 pub use proxy::{Mishap, Order, Proxy};
 pub use s3::S3;
+pub use tools::tool;
 pub use units::Units;
 pub use workdir::Workdir;

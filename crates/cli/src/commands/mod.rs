@@ -14,6 +14,7 @@ pub(crate) mod init;
 pub(crate) mod key;
 pub(crate) mod kubernetes;
 pub(crate) mod locate;
+pub(crate) mod metrics;
 pub(crate) mod person;
 pub(crate) mod plan;
 pub(crate) mod recover;
@@ -22,6 +23,7 @@ pub(crate) mod restore;
 pub(crate) mod run;
 pub(crate) mod runbook;
 pub(crate) mod runs;
+pub(crate) mod schedule;
 pub(crate) mod target_arguments;
 pub(crate) mod verify;
 pub(crate) mod version;
@@ -72,6 +74,8 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> anyhow::Result<u8>
         Command::Kubernetes { command } => kubernetes::run(&context, &command),
         Command::Person { command } => person::run(&context, &command),
         Command::Verify(arguments) => verify::run(&context, &arguments),
+        Command::Schedule { command } => schedule::run(&context, &command),
+        Command::Metrics(arguments) => metrics::run(&context, &arguments),
         Command::Key { command } => key::run(&context, &command),
         Command::Explain(arguments) => explain::run(&context, &arguments),
         Command::Completions(arguments) => completions::run(&arguments),

@@ -2,6 +2,7 @@
 
 mod error;
 mod kubernetes;
+mod schedule;
 pub(crate) mod service;
 mod site;
 mod traffic;
@@ -15,6 +16,7 @@ use repository::Compression;
 
 pub(crate) use error::{CODES, Error};
 pub(crate) use kubernetes::{KubernetesConfig, contexts};
+pub(crate) use schedule::{Job, Schedule};
 
 /// Where the configuration is looked for when no option names it.
 pub(crate) const DEFAULT_PATHS: [&str; 2] =
@@ -46,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) kubernetes: BTreeMap<String, KubernetesConfig>,
     /// Services by name.
     pub(crate) services: BTreeMap<String, Service>,
+    /// What runs by itself.
+    pub(crate) schedule: Schedule,
 }
 
 /// A channel that people are told through.
@@ -231,6 +235,7 @@ impl Config {
             channels: around.channels,
             kubernetes: around.kubernetes,
             services: around.services,
+            schedule: around.schedule,
         })
     }
 
@@ -281,6 +286,7 @@ struct Around {
     channels: BTreeMap<String, Channel>,
     kubernetes: BTreeMap<String, KubernetesConfig>,
     services: BTreeMap<String, Service>,
+    schedule: Schedule,
 }
 
 impl Around {
@@ -320,7 +326,9 @@ impl Around {
             let read = read.map_err(|(key, why)| invalid(format!("service.{name}.{key}"), why))?;
             services.insert(name, read);
         }
-        Ok(Self { persons: persons.collect(), channels, kubernetes, services })
+        let schedule = schedule::schedule(std::mem::take(&mut file.schedule), &channels)
+            .map_err(|(key, why)| invalid(format!("schedule.{key}"), why))?;
+        Ok(Self { persons: persons.collect(), channels, kubernetes, services, schedule })
     }
 }
 

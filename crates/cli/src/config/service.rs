@@ -1,10 +1,12 @@
 //! From the tables of services to what plans are made of: checked, typed, nothing resolved.
 
+pub(super) mod files;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use recovery::service::{
-    ClusterPlace, Database, Door, Escalation, Expectation, Files, Form, LocalCluster, Objectives,
+    ClusterPlace, Database, Door, Escalation, Expectation, Form, LocalCluster, Objectives,
     OnFailure, Policy, Rds, SchemaTool, Service, Setting, SettingPlace, Smoke, TableCheck,
     Validation, Writer,
 };
@@ -104,7 +106,7 @@ pub(super) fn service(
         health: health("writers", &table.writers)?,
         writers: writers("writers", &table.writers)?,
         activate: Vec::new(),
-        files: files(table.files),
+        files: files::files("files", &table.files)?,
         sites: sites(table.site)?,
         validation: validation(table.validate)?,
         smoke: smokes("smoke", &table.smoke)?,
@@ -338,11 +340,6 @@ pub(super) fn health(
         all.extend(read.into_iter().map(|smoke| (name.clone(), smoke)));
     }
     Ok(all)
-}
-
-pub(super) fn files(tables: Vec<wire::FilesTable>) -> Vec<Files> {
-    let files = tables.into_iter();
-    files.map(|table| Files { bucket: table.bucket, keys_sql: table.keys_sql }).collect()
 }
 
 fn validation(table: wire::ValidateTable) -> Result<Validation, Problem> {

@@ -35,7 +35,7 @@ pub(super) fn bindings(key: &str, table: wire::BindingsTable) -> Result<Bindings
         writers: writers(&at("writers"), &table.writers)?,
         activate: writers(&at("activate"), &table.activate)?,
         door: table.door.as_ref().map(|it| door(&at("door"), it)).transpose()?,
-        files: files(table.files),
+        files: files::files(&at("files"), &table.files)?,
         smoke: smokes(&at("smoke"), &table.smoke)?,
         traffic: traffic::traffic(&at("traffic"), &table.traffic)?,
     })

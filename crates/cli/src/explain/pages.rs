@@ -131,4 +131,7 @@ const PAGES: &[(&str, &str)] = &[
     ("RF1163", include_str!("RF1163.md")),
     ("RF1164", include_str!("RF1164.md")),
     ("RF1165", include_str!("RF1165.md")),
+    ("RF1141", include_str!("RF1141.md")),
+    ("RF1142", include_str!("RF1142.md")),
+    ("RF1143", include_str!("RF1143.md")),
 ];

@@ -12,7 +12,7 @@ use recovery::service::Service;
 use stdx::{Id, SystemClock};
 use zeroize::Zeroizing;
 
-use super::{files, measured, show};
+use super::{buckets, files, measured, show};
 use crate::config::{ChannelKind, Config};
 use crate::output::Printer;
 use crate::{secrets, wiring};
@@ -96,7 +96,8 @@ pub(crate) fn providers(config: &Config, service: &str) -> anyhow::Result<Arc<dy
         .collect();
     let kubernetes = kubernetes_access(config);
     let made = Providers::new(own_program(config)?, Arc::new(Resolver), channels, kubernetes);
-    Ok(Arc::new(made.map_err(|why| anyhow::anyhow!("make the HTTP client: {why}"))?))
+    let made = made.map_err(|why| anyhow::anyhow!("make the HTTP client: {why}"))?;
+    Ok(Arc::new(made.with_buckets(Arc::new(buckets::Opener))))
 }
 
 /// How the Kubernetes clusters of the configuration are reached.

@@ -11,7 +11,7 @@ use recovery::plan::{Mode, Parameters, Target, without_secrets};
 use recovery::service::{ClusterPlace, Database, Door, Service, SettingPlace};
 use serde_json::Value;
 
-use super::{kubernetes, measured};
+use super::{buckets, kubernetes, measured};
 use crate::config::Config;
 use crate::failure::Error;
 use crate::secrets;
@@ -264,6 +264,9 @@ pub(crate) fn problems(config: &Config, service: &Service) -> Vec<String> {
             }
             Err(error) => problems.push(format!("'{path}' cannot be read: {error}")),
         }
+    }
+    for (what, why) in buckets::problems(service) {
+        problems.push(format!("{what}: {why}"));
     }
     for (name, person) in &config.persons {
         if recovery::person::parse_public(&person.key).is_err() {

@@ -16,8 +16,8 @@ pub const PAGERDUTY_URL: &str = "https://events.pagerduty.com/v2/enqueue";
 /// Longest summary that PagerDuty takes, in characters.
 const SUMMARY_LEN_MAX: usize = 1024;
 
-/// What ends an alert: users are back.
-const RESOLVES: [&str; 2] = ["restored", "open again"];
+/// What ends an alert: users are back, a job succeeds again.
+const RESOLVES: [&str; 3] = ["restored", "open again", "recovered"];
 
 /// What somebody has to do something about at once.
 const CRITICAL: [&str; 5] =

@@ -41,6 +41,8 @@ pub enum StepKind {
     RunSql,
     /// Files that rows point to.
     CheckFiles,
+    /// Files that are missing are copied back from another site's bucket.
+    RestoreFiles,
     /// A login from here, and from where the application is.
     ProveConnection,
     /// A person confirms something that only a person can see.
@@ -81,7 +83,7 @@ pub enum StepKind {
 
 impl StepKind {
     /// Every kind and its name.
-    pub const ALL: [(&'static str, Self); 37] = [
+    pub const ALL: [(&'static str, Self); 38] = [
         ("diagnose", Self::Diagnose),
         ("check-setting", Self::CheckSetting),
         ("check-traffic", Self::CheckTraffic),
@@ -101,6 +103,7 @@ impl StepKind {
         ("prove", Self::Prove),
         ("run-sql", Self::RunSql),
         ("check-files", Self::CheckFiles),
+        ("restore-files", Self::RestoreFiles),
         ("prove-connection", Self::ProveConnection),
         ("confirm", Self::Confirm),
         ("open-network", Self::OpenNetwork),

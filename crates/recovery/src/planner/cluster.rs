@@ -3,11 +3,12 @@
 use jiff::Timestamp;
 
 use super::build::{backup_for, restore_s, shell, step};
+use super::files::{self, Allowed};
 use super::{PlanError, Request, around, traffic};
 use crate::inventory::Inventory;
 use crate::method::{Choice, NoWay};
 use crate::plan::{Class, Mode, Parameters, Stage, Step, StepKind, Target, UndoWhen};
-use crate::service::{BindingPlace, Bindings, ClusterPlace, Files, Service, Validation};
+use crate::service::{BindingPlace, Bindings, ClusterPlace, Service, Validation};
 
 pub(super) fn steps(
     service: &Service,
@@ -258,28 +259,25 @@ impl Site<'_> {
             .effect("a login from here works, and the version is the old one's")
             .with_all(self.cluster())
             .done();
-        let files = self.files().iter().map(|files| {
-            step(Stage::Prove, "files", &files.bucket, StepKind::CheckFiles)
-                .effect(format!("the files that rows point to are in {}", files.bucket))
-                .with_all(self.cluster())
-                .with("bucket", files.bucket.clone())
-                .with("keys_sql", files.keys_sql.clone())
-                .predicted(30)
-                .done()
-        });
         let mut steps = vec![builtin];
         steps.extend(sql);
         steps.push(connection);
-        steps.extend(files);
+        steps.extend(self.files());
         steps
     }
 
-    /// The files of production; a drill looks at its own.
-    fn files(&self) -> &[Files] {
-        match (self.mode, &self.service.drill) {
-            (Mode::Incident, _) => &self.service.files,
-            (Mode::Drill, Some(drill)) => &drill.files,
-            (Mode::Drill | Mode::Copy, _) => &[],
+    /// A drill looks at production's files, and writes only into buckets of its own.
+    fn files(&self) -> Vec<Step> {
+        let mut database = self.cluster();
+        database.extend(self.target_parameters());
+        database.extend(self.damage());
+        let own = self.service.drill.as_ref().map(|drill| &drill.files);
+        match (self.mode, own.filter(|files| !files.is_empty())) {
+            (Mode::Incident, _) => files::files(&self.service.files, &database, Allowed::Restore),
+            (Mode::Drill, Some(own)) => files::files(own, &database, Allowed::RestoreInDrill),
+            (Mode::Drill | Mode::Copy, _) => {
+                files::files(&self.service.files, &database, Allowed::Look)
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::build::step;
 use super::cluster::{secret_references, sql_parameters, validation_parameters};
+use super::files::{self, Allowed};
 use super::{PlanError, Request, around, traffic};
 use crate::inventory::Inventory;
 use crate::method::Choice;
@@ -170,15 +171,11 @@ impl Site<'_> {
             .with_all(self.instance())
             .predicted(10)
             .done();
-        let files = self.service.files.iter().map(|files| {
-            step(Stage::Prove, "files", &files.bucket, StepKind::CheckFiles)
-                .effect(format!("the files that rows point to are in {}", files.bucket))
-                .with_all(self.instance())
-                .with("bucket", files.bucket.clone())
-                .with("keys_sql", files.keys_sql.clone())
-                .predicted(30)
-                .done()
-        });
+        let allowed = match self.mode {
+            Mode::Incident => Allowed::Restore,
+            Mode::Drill | Mode::Copy => Allowed::Look,
+        };
+        let files = files::files(&self.service.files, &self.instance(), allowed);
         std::iter::once(data).chain(sql).chain([connection]).chain(files).collect()
     }
 

@@ -111,6 +111,7 @@ pub fn tms() -> Service {
         files: vec![Files {
             bucket: "s3://tms-filestore".into(),
             keys_sql: "select store_fname from ir_attachment where store_fname is not null".into(),
+            ..Files::default()
         }],
         validation: Validation {
             timeout: None,

@@ -36,6 +36,7 @@ struct Things {
     is_fenced: bool,
     is_salvaged: bool,
     is_proved: bool,
+    are_files_back: bool,
     is_smoked: bool,
     is_adopted: bool,
     at_standby: BTreeSet<String>,
@@ -71,6 +72,8 @@ pub struct Snapshot {
     pub is_adopted: bool,
     /// Traffic that is led to the standby site.
     pub at_standby: Vec<String>,
+    /// Whether missing files were copied back; nothing takes them away again.
+    pub are_files_back: bool,
 }
 
 /// The world. Clones are the same world.
@@ -128,10 +131,9 @@ impl World {
 
     /// A person leaves out what is proved or asked, and answers for it.
     pub fn leave_out(&self, kind: StepKind) {
-        self.with(|things| match kind {
-            StepKind::Prove => things.is_proved = true,
-            StepKind::Smoke => things.is_smoked = true,
-            _ => {}
+        self.with(|things| {
+            things.is_proved |= kind == StepKind::Prove;
+            things.is_smoked |= kind == StepKind::Smoke;
         });
     }
 
@@ -175,6 +177,7 @@ impl World {
             setting: things.setting.clone(),
             is_adopted: things.is_adopted,
             at_standby: things.at_standby.iter().cloned().collect(),
+            are_files_back: things.are_files_back,
         })
     }
 
@@ -327,6 +330,7 @@ impl Things {
             StepKind::Salvage => self.is_salvaged = true,
             StepKind::SwitchSetting => self.setting = self.restored_of(context),
             StepKind::Prove => self.is_proved = true,
+            StepKind::RestoreFiles => self.are_files_back = true,
             StepKind::Smoke => self.is_smoked = true,
             StepKind::Adopt => self.is_adopted = true,
             StepKind::Backup => self.backups += 1,
@@ -360,11 +364,7 @@ impl Things {
                 self.paused.insert(manager_of(context), original.as_deref() == Some("paused"));
             }
             StepKind::Fence => self.is_fenced = original.as_deref() == Some("fenced"),
-            StepKind::SwitchSetting => {
-                if let Some(original) = original {
-                    self.setting = original;
-                }
-            }
+            StepKind::SwitchSetting => self.setting = original.unwrap_or(self.setting.clone()),
             StepKind::StartWriter => drop(self.stopped_writers.insert(writer_of(context), true)),
             StepKind::SwitchTraffic if original.as_deref() == Some("primary") => {
                 self.at_standby.remove(&traffic_of(context));

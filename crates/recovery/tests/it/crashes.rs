@@ -7,7 +7,7 @@ use std::sync::Arc;
 use recovery::inventory::{Inventory, KubernetesFact, PauseFact, Probe};
 use recovery::plan::Mode;
 use recovery::runner::{Before, RunError};
-use recovery::service::{Database, Network, OnFailure, Policy, Service};
+use recovery::service::{Database, Files, Network, OnFailure, Policy, Service};
 use recovery::testing::{Misbehaviour, five, sample};
 
 use crate::bench::{Bench, Nth};
@@ -88,6 +88,15 @@ fn reopening(service: &mut Service) {
     service.policy = Policy { on_failure: OnFailure::ReopenOld, ..Policy::default() };
 }
 
+fn with_files(service: &mut Service) {
+    service.files = vec![Files {
+        bucket: "s3://shop-files".into(),
+        keys_sql: "SELECT name FROM files".into(),
+        copy: Some("s3://shop-files-copy".into()),
+        ..Files::default()
+    }];
+}
+
 fn cases() -> Vec<Case> {
     use Misbehaviour::{BadData, FailForGood, Half, UndoFails};
     let same = |_: &mut Service| {};
@@ -96,6 +105,16 @@ fn cases() -> Vec<Case> {
         case("without a door", Mode::Incident, |service| service.door = None, &[]),
         case("drill", Mode::Drill, same, &[]),
         case("copy", Mode::Copy, same, &[]),
+        case("files are missing", Mode::Incident, with_files, &[]),
+        case(
+            "files cannot be copied back",
+            Mode::Incident,
+            |service| {
+                reopening(service);
+                with_files(service);
+            },
+            &[("prove.copy-files.s3-//shop-files", &[FailForGood])],
+        ),
         case(
             "the smoke test fails, stay shut",
             Mode::Incident,

@@ -2,7 +2,7 @@
 
 use recovery::plan::{Mode, Plan, PlanDigest, plan_text, runbook};
 use recovery::planner::PlanError;
-use recovery::service::{BindingPlace, Database};
+use recovery::service::{BindingPlace, Database, Files};
 use recovery::testing::sample;
 
 #[test]
@@ -22,7 +22,7 @@ fn a_plan_is_read_back_as_it_was_written_and_its_digest_means_it() {
 #[test]
 fn a_drill_that_would_touch_production_is_refused() {
     type Change = fn(&mut recovery::service::Service);
-    let cases: [(&str, Change); 5] = [
+    let cases: [(&str, Change); 6] = [
         ("setting", |service| {
             service.drill.as_mut().unwrap().setting = service.setting.clone();
         }),
@@ -34,6 +34,14 @@ fn a_drill_that_would_touch_production_is_refused() {
             let Database::Cluster(place) = &service.database else { panic!() };
             let path = format!("{}/drill", place.cluster.data_directory);
             service.drill.as_mut().unwrap().database = BindingPlace::Directory(path);
+        }),
+        ("its files are in", |service| {
+            let at = |bucket: &str, copy: Option<&str>| {
+                let (bucket, copy) = (bucket.to_owned(), copy.map(str::to_owned));
+                vec![Files { bucket, copy, keys_sql: "SELECT 1".into(), ..Files::default() }]
+            };
+            service.files = at("s3://files", Some("s3://copy?region=x"));
+            service.drill.as_mut().unwrap().files = at("s3://copy/drill", Some("s3://files"));
         }),
         ("no drill", |service| service.drill = None),
     ];

@@ -1,10 +1,12 @@
 //! `rollforward.toml` as it is written. Unknown keys are refused with the nearest known one.
 
+mod schedule;
 mod service;
 mod traffic;
 
 use std::collections::BTreeMap;
 
+pub(super) use schedule::*;
 pub(super) use service::*;
 pub(super) use traffic::*;
 
@@ -30,6 +32,8 @@ pub(super) struct File {
     pub(super) kubernetes: BTreeMap<String, KubernetesTable>,
     #[serde(default)]
     pub(super) service: BTreeMap<String, ServiceTable>,
+    #[serde(default)]
+    pub(super) schedule: ScheduleTable,
 }
 
 /// `[repository.NAME]`.

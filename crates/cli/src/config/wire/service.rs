@@ -192,6 +192,24 @@ pub(in crate::config) struct WriterTable {
 pub(in crate::config) struct FilesTable {
     pub(in crate::config) bucket: String,
     pub(in crate::config) keys_sql: String,
+    pub(in crate::config) copy: Option<String>,
+    pub(in crate::config) missing_max: Option<u64>,
+    pub(in crate::config) copy_missing_max: Option<u64>,
+    pub(in crate::config) newest_within: Option<String>,
+    pub(in crate::config) sample: Option<u32>,
+    #[serde(default)]
+    pub(in crate::config) credentials: CredentialsTable,
+    #[serde(default)]
+    pub(in crate::config) copy_credentials: CredentialsTable,
+}
+
+/// Credentials of a bucket: references.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct CredentialsTable {
+    pub(in crate::config) access_key_id: Option<String>,
+    pub(in crate::config) secret_access_key: Option<String>,
+    pub(in crate::config) session_token: Option<String>,
 }
 
 /// Checks of the restored data.
