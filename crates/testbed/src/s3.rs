@@ -95,6 +95,17 @@ impl S3 {
         keys.map(|(key, _)| key.to_owned()).collect()
     }
 
+    /// Returns the text of an object; `None` when there is none.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub fn text(&self, key: &str) -> Option<String> {
+        let path = format!("/{}/{key}", self.bucket);
+        let answer = request(self.server.address(), "GET", &path, b"");
+        let (status, body) = answer.expect("ask the S3 server for an object");
+        (status == 200).then(|| String::from_utf8(body).expect("it is text"))
+    }
+
     /// Stops the server's process without ending it: requests are accepted and never answered.
     pub fn pause(&self) {
         self.server.signal(Signal::STOP);

@@ -440,43 +440,6 @@ fn bindings(key: &str, table: &wire::BindingsTable) -> Result<Bindings, Problem>
     })
 }
 
-/// A channel of `[notify]`.
-pub(super) fn channel(table: wire::NotifyTable) -> Result<Channel, Problem> {
-    let kinds = [
-        ("pagerduty", table.pagerduty.clone()),
-        ("slack", table.slack.clone()),
-        ("email", table.email.as_ref().map(|_| String::new())),
-        ("webhook", table.webhook.clone()),
-    ];
-    let (kind, value) = one_of("", &kinds)?;
-    let escalate = match table.escalate {
-        None => None,
-        Some(escalate) => Some((span("escalate.after", &escalate.after)?, escalate.to)),
-    };
-    let kind = match (kind, table.email) {
-        ("pagerduty", _) => super::ChannelKind::PagerDuty {
-            key: reference("pagerduty", &value)?,
-            url: table.url.unwrap_or_else(|| providers::PAGERDUTY_URL.into()),
-        },
-        (_, _) if table.url.is_some() => {
-            return wrong("url", "belongs to 'pagerduty': where another region takes its events");
-        }
-        ("slack", _) => super::ChannelKind::Slack(reference("slack", &value)?),
-        ("email", Some(email)) => super::ChannelKind::Email {
-            server: email.server,
-            from: email.from,
-            to: email.to,
-            login: email.login.map(|text| reference("email.login", &text)).transpose()?,
-            is_plain: email.plain,
-        },
-        _ => super::ChannelKind::Webhook {
-            url: value,
-            secret: table.secret.map(|text| reference("secret", &text)).transpose()?,
-        },
-    };
-    Ok(Channel { kind, escalate })
-}
-
 #[cfg(test)]
 mod tests {
     use super::duration;
