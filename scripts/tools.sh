@@ -113,10 +113,12 @@ install_system_packages() {
   command -v dpkg-query >/dev/null || fail "this machine has no dpkg: Debian 12 or Ubuntu is needed"
   # Interpreter, virtual environments, archives, namespaces, file systems for disk-full tests,
   # a C compiler for the crypto and compression libraries, a pooler that is a door, a manager of
-  # units behind D-Bus, a server that takes mail, keys, what leads users (DNS, proxies).
+  # units behind D-Bus, a server that takes mail, keys, what leads users (DNS, proxies),
+  # a server that sends alerts.
   for package in python3 python3-venv unzip xz-utils iproute2 util-linux mount e2fsprogs \
     build-essential pkg-config pgbouncer dbus python3-dbusmock python3-aiosmtpd openssl systemd \
-    bind9 bind9-dnsutils pdns-server pdns-backend-sqlite3 sqlite3 haproxy nginx-light curl; do
+    bind9 bind9-dnsutils pdns-server pdns-backend-sqlite3 sqlite3 haproxy nginx-light curl \
+    prometheus-alertmanager; do
     have_package "$package" || wanted+=("$package")
   done
   command -v npm >/dev/null || wanted+=(npm)

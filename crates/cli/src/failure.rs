@@ -90,6 +90,7 @@ pub(crate) fn diagnostic(error: &anyhow::Error) -> Option<&dyn Diagnostic> {
             restore::Error,
             pgclient::Error,
             repository::Error,
+            recovery::alert::AlertError,
             recovery::journal::HomeError,
             recovery::runner::RunError,
             store::prove::ProofError,

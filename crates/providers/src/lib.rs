@@ -37,5 +37,8 @@ pub use registry::Providers;
 pub use secrets::Secrets;
 pub use setting::forms::{Parts, replace_parts};
 pub use setting::place::read_value;
-pub use tell::{Channel, Mail, PAGERDUTY_URL};
+pub use tell::{
+    ALIAS_PREFIX, About, Channel, Kind, Mail, OPSGENIE_URL, Opsgenie, PAGERDUTY_API, PAGERDUTY_URL,
+    Page, PagerDuty, PagerDutyRest, Place, STATUSPAGE_URL, StatusPage,
+};
 pub use traffic::check_traffic;

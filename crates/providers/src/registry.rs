@@ -14,7 +14,7 @@ use crate::kubernetes::{Clusters, Kubernetes, KubernetesAccess};
 use crate::postgres::Postgres;
 use crate::setting::Settings;
 use crate::smoke::SmokeTest;
-use crate::tell::{Channel, Channels, TellStep, tell};
+use crate::tell::{About, Channel, Channels, TellStep};
 use crate::traffic::Traffics;
 use crate::writer::Writers;
 use crate::{OwnProgram, Secrets};
@@ -36,7 +36,7 @@ pub struct Providers {
 
 impl std::fmt::Debug for Providers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Providers").field("channels", &self.channels.keys()).finish_non_exhaustive()
+        f.debug_struct("Providers").field("channels", &self.channels).finish_non_exhaustive()
     }
 }
 
@@ -52,7 +52,7 @@ impl Providers {
         channels: BTreeMap<String, Channel>,
         kubernetes: BTreeMap<String, KubernetesAccess>,
     ) -> Result<Self, String> {
-        let channels = Arc::new(channels);
+        let channels = Arc::new(Channels::new(channels));
         let clusters = Clusters::new(kubernetes);
         Ok(Self {
             postgres: Postgres::new(own),
@@ -73,6 +73,14 @@ impl Providers {
     #[must_use]
     pub fn with_buckets(mut self, buckets: Arc<dyn Buckets>) -> Self {
         self.files = Some(FileSteps::new(buckets));
+        self
+    }
+
+    /// Channels speak of this. A run tells them in passing, any other command with more patience.
+    #[must_use]
+    pub fn with_about(mut self, about: About) -> Self {
+        self.channels = Arc::new(self.channels.with_about(about));
+        self.teller = TellStep::new(Arc::clone(&self.channels));
         self
     }
 
@@ -117,6 +125,6 @@ impl Effects for Providers {
     }
 
     async fn tell(&self, channel: &str, what: &str, text: &str) -> Result<(), Failure> {
-        tell(&self.channels, channel, what, text).await
+        self.channels.tell(channel, what, text).await
     }
 }

@@ -105,6 +105,17 @@ impl S3 {
         assert_eq!(answer.expect("ask the S3 server to put").0, 200, "put '{path}'");
     }
 
+    /// Returns the text of an object; `None` when there is none.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub fn text(&self, key: &str) -> Option<String> {
+        let path = format!("/{}/{key}", self.bucket);
+        let answer = request(self.server.address(), "GET", &path, b"");
+        let (status, body) = answer.expect("ask the S3 server for an object");
+        (status == 200).then(|| String::from_utf8(body).expect("it is text"))
+    }
+
     /// Returns an object's content.
     ///
     /// # Panics

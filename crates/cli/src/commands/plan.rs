@@ -1,6 +1,7 @@
 //! `rollforward plan SERVICE`: every step with its effect, its undo and its time; nothing is
 //! touched.
 
+use providers::About;
 use recovery::inventory::Inventory;
 use recovery::method::{Method, Wish};
 use recovery::plan::{Mode, Plan, Target, confirmation, plan_text};
@@ -174,7 +175,7 @@ pub(crate) async fn make(
 /// Steps that no provider of this binary performs, for people. A run with one of them must not
 /// begin: it would end in the middle, with users shut out.
 pub(crate) fn not_performable(config: &Config, plan: &Plan) -> anyhow::Result<Vec<String>> {
-    let effects = providers(config, &plan.service)?;
+    let effects = providers(config, About::default())?;
     let steps = plan.steps.iter().filter(|step| !step.kind.is_recorded_only());
     let missing = steps.filter(|step| effects.of(step).is_none());
     Ok(missing.map(|step| format!("{} ({})", step.id, step.effect)).collect())

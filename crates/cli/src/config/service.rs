@@ -91,8 +91,8 @@ pub(super) fn service(
         None => None,
     };
     let (drill, staging) = (
-        table.drill.map(|table| bindings("drill", table)).transpose()?,
-        table.staging.map(|table| bindings("staging", table)).transpose()?,
+        table.drill.as_ref().map(|table| bindings("drill", table)).transpose()?,
+        table.staging.as_ref().map(|table| bindings("staging", table)).transpose()?,
     );
     let service = Service {
         name: name.into(),
@@ -425,43 +425,6 @@ fn policy(table: &wire::PolicyTable) -> Result<Policy, Problem> {
         extra_loss: time("policy.extra_loss", &table.extra_loss, default.extra_loss)?,
         keep_old: time("policy.keep_old", &table.keep_old, default.keep_old)?,
     })
-}
-
-/// A channel of `[notify]`.
-pub(super) fn channel(table: wire::NotifyTable) -> Result<Channel, Problem> {
-    let kinds = [
-        ("pagerduty", table.pagerduty.clone()),
-        ("slack", table.slack.clone()),
-        ("email", table.email.as_ref().map(|_| String::new())),
-        ("webhook", table.webhook.clone()),
-    ];
-    let (kind, value) = one_of("", &kinds)?;
-    let escalate = match table.escalate {
-        None => None,
-        Some(escalate) => Some((span("escalate.after", &escalate.after)?, escalate.to)),
-    };
-    let kind = match (kind, table.email) {
-        ("pagerduty", _) => super::ChannelKind::PagerDuty {
-            key: reference("pagerduty", &value)?,
-            url: table.url.unwrap_or_else(|| providers::PAGERDUTY_URL.into()),
-        },
-        (_, _) if table.url.is_some() => {
-            return wrong("url", "belongs to 'pagerduty': where another region takes its events");
-        }
-        ("slack", _) => super::ChannelKind::Slack(reference("slack", &value)?),
-        ("email", Some(email)) => super::ChannelKind::Email {
-            server: email.server,
-            from: email.from,
-            to: email.to,
-            login: email.login.map(|text| reference("email.login", &text)).transpose()?,
-            is_plain: email.plain,
-        },
-        _ => super::ChannelKind::Webhook {
-            url: value,
-            secret: table.secret.map(|text| reference("secret", &text)).transpose()?,
-        },
-    };
-    Ok(Channel { kind, escalate })
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ fn place(key: &str, table: &wire::BindingTable) -> Result<BindingPlace, Problem>
     }
 }
 
-pub(super) fn bindings(key: &str, table: wire::BindingsTable) -> Result<Bindings, Problem> {
+pub(super) fn bindings(key: &str, table: &wire::BindingsTable) -> Result<Bindings, Problem> {
     let at = |name: &str| format!("{key}.{name}");
     let database = &table.database;
     let clients = &database.clients;
@@ -65,7 +65,7 @@ fn site(key: &str, table: wire::SiteTable) -> Result<Site, Problem> {
     };
     Ok(Site {
         host: table.host,
-        bindings: self::bindings(key, bindings)?,
+        bindings: self::bindings(key, &bindings)?,
         traffic: real,
         checklist: table.checklist,
     })

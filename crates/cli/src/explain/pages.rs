@@ -109,6 +109,8 @@ const PAGES: &[(&str, &str)] = &[
     ("RF1013", include_str!("RF1013.md")),
     ("RF1014", include_str!("RF1014.md")),
     ("RF1015", include_str!("RF1015.md")),
+    ("RF1021", include_str!("RF1021.md")),
+    ("RF1022", include_str!("RF1022.md")),
     ("RF1101", include_str!("RF1101.md")),
     ("RF1102", include_str!("RF1102.md")),
     ("RF1103", include_str!("RF1103.md")),

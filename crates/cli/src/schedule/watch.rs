@@ -9,7 +9,7 @@ use super::alarm::{Wrong, heard, messages, wrong_with};
 use super::facts::{self, Position};
 use super::record::{Alarms, Kept, Record};
 use crate::config::{Config, Job};
-use crate::orchestra::driver;
+use crate::orchestra::{channels as told_channels, driver};
 
 /// What is remembered of a cluster's archiving.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -72,7 +72,7 @@ async fn tell(
     if messages.is_empty() {
         return Ok(());
     }
-    let effects = driver::providers(config, subject)?;
+    let effects = driver::providers(config, told_channels::about_job(subject))?;
     for message in messages {
         match effects.tell(&message.channel, message.what, &message.text).await {
             Ok(()) => heard(alarms, &message),

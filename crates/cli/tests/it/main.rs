@@ -8,7 +8,9 @@ mod program;
 mod random;
 mod recovering;
 mod site;
+mod vendors;
 
+mod alerting;
 mod alerts;
 mod around;
 mod configuration;

@@ -36,7 +36,7 @@ impl Effect for TellStep {
             fact("port"),
             context.run
         );
-        super::tell(&self.channels, context.parameter("channel")?, "open again", &text).await?;
+        self.channels.tell(context.parameter("channel")?, "open again", &text).await?;
         self.told.remember(context, Parameters::new());
         Ok(())
     }

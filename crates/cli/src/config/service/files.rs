@@ -10,7 +10,10 @@ use super::{Problem, reference, span, wrong};
 /// Files that are compared when nothing else is said.
 const SAMPLE_DEFAULT: u32 = 200;
 
-pub(super) fn files(key: &str, tables: &[wire::FilesTable]) -> Result<Vec<Files>, Problem> {
+pub(in crate::config) fn files(
+    key: &str,
+    tables: &[wire::FilesTable],
+) -> Result<Vec<Files>, Problem> {
     let numbered = tables.iter().enumerate();
     numbered.map(|(at, table)| one(&format!("{key}[{at}]"), table)).collect()
 }

@@ -1,11 +1,13 @@
 //! `rollforward.toml` as it is written. Unknown keys are refused with the nearest known one.
 
+mod notify;
 mod schedule;
 mod service;
 mod traffic;
 
 use std::collections::BTreeMap;
 
+pub(super) use notify::*;
 pub(super) use schedule::*;
 pub(super) use service::*;
 pub(super) use traffic::*;
@@ -28,6 +30,8 @@ pub(super) struct File {
     pub(super) person: BTreeMap<String, PersonTable>,
     #[serde(default)]
     pub(super) notify: BTreeMap<String, NotifyTable>,
+    #[serde(default)]
+    pub(super) template: BTreeMap<String, TemplateTable>,
     #[serde(default)]
     pub(super) kubernetes: BTreeMap<String, KubernetesTable>,
     #[serde(default)]

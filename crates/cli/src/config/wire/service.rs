@@ -1,4 +1,4 @@
-//! `[person]`, `[notify]`, `[kubernetes.NAME]` and `[service.NAME]` as they are written.
+//! `[person]`, `[kubernetes.NAME]` and `[service.NAME]` as they are written.
 
 use std::collections::BTreeMap;
 
@@ -13,39 +13,6 @@ pub(in crate::config) struct PersonTable {
     pub(in crate::config) key: String,
     #[serde(default)]
     pub(in crate::config) roles: Vec<String>,
-}
-
-/// One channel: exactly one of its kinds.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(in crate::config) struct NotifyTable {
-    pub(in crate::config) pagerduty: Option<String>,
-    pub(in crate::config) url: Option<String>,
-    pub(in crate::config) slack: Option<String>,
-    pub(in crate::config) email: Option<EmailTable>,
-    pub(in crate::config) webhook: Option<String>,
-    pub(in crate::config) secret: Option<String>,
-    pub(in crate::config) escalate: Option<EscalateTable>,
-}
-
-/// Mail.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(in crate::config) struct EmailTable {
-    pub(in crate::config) server: String,
-    pub(in crate::config) from: String,
-    pub(in crate::config) to: Vec<String>,
-    pub(in crate::config) login: Option<String>,
-    #[serde(default)]
-    pub(in crate::config) plain: bool,
-}
-
-/// Who is told when nobody answers.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(in crate::config) struct EscalateTable {
-    pub(in crate::config) after: String,
-    pub(in crate::config) to: String,
 }
 
 /// A Kubernetes cluster.
@@ -91,6 +58,10 @@ pub(in crate::config) struct ServiceTable {
     pub(in crate::config) policy: PolicyTable,
     #[serde(default)]
     pub(in crate::config) tell: Vec<String>,
+    #[serde(default)]
+    pub(in crate::config) alerts: Vec<super::AlertTable>,
+    #[serde(default)]
+    pub(in crate::config) about: super::AboutTable,
     pub(in crate::config) drill: Option<BindingsTable>,
     pub(in crate::config) staging: Option<BindingsTable>,
     #[serde(default)]
