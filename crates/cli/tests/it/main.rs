@@ -35,6 +35,7 @@ mod schedules;
 mod secrets;
 mod services;
 mod shop;
+mod standby;
 mod steps;
 mod targets;
 mod traffic;
