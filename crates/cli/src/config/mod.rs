@@ -1,5 +1,6 @@
 //! The configuration: what `rollforward.toml` says, checked and typed.
 
+pub(crate) mod dumps;
 mod error;
 mod kubernetes;
 pub(crate) mod service;
@@ -35,6 +36,8 @@ pub(crate) struct Config {
     pub(crate) repositories: BTreeMap<String, RepositoryConfig>,
     /// Clusters by name.
     pub(crate) clusters: BTreeMap<String, ClusterConfig>,
+    /// What others make and keep.
+    pub(crate) others: dumps::Others,
     /// Repositories that runs are journaled in, the home first.
     pub(crate) journal: Vec<String>,
     /// Who may request and approve.
@@ -214,6 +217,7 @@ impl Config {
                 return Err(invalid("journal".into(), unknown_repository(name, &repositories)));
             }
         }
+        let others = dumps::others(&mut file, &clusters).map_err(|(key, why)| invalid(key, why))?;
         let around = Around::parse(path, &mut file, &clusters)?;
         let state_directory =
             file.state_directory.unwrap_or_else(|| STATE_DIRECTORY_DEFAULT.into());
@@ -225,6 +229,7 @@ impl Config {
             state_directory,
             repositories,
             clusters,
+            others,
             journal: file.journal,
             persons: around.persons,
             channels: around.channels,

@@ -1,10 +1,12 @@
 //! `rollforward.toml` as it is written. Unknown keys are refused with the nearest known one.
 
+mod dumps;
 mod service;
 mod traffic;
 
 use std::collections::BTreeMap;
 
+pub(super) use dumps::{DumpsTable, SourceTable};
 pub(super) use service::*;
 pub(super) use traffic::*;
 
@@ -22,6 +24,10 @@ pub(super) struct File {
     pub(super) repository: BTreeMap<String, RepositoryTable>,
     #[serde(default)]
     pub(super) cluster: BTreeMap<String, ClusterTable>,
+    #[serde(default)]
+    pub(super) dumps: BTreeMap<String, DumpsTable>,
+    #[serde(default)]
+    pub(super) source: BTreeMap<String, SourceTable>,
     #[serde(default)]
     pub(super) person: BTreeMap<String, PersonTable>,
     #[serde(default)]
