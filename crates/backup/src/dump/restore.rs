@@ -239,7 +239,8 @@ impl Run<'_> {
         }
         if !roles.is_empty() {
             let globals = walk::read_small(self.repository, self.stream(GLOBALS_PATH)?).await?;
-            target.make_roles(&String::from_utf8_lossy(&globals), &roles).await?;
+            let (label, sql) = (&self.options.label, String::from_utf8_lossy(&globals));
+            target.make_roles(label.as_str(), &sql, &roles).await?;
         }
         if self.options.create {
             let with_owner = !self.options.no_owner;

@@ -133,7 +133,12 @@ impl Target {
     }
 
     /// Makes the roles that are missing, and no other: one that is there keeps its password.
-    pub(super) async fn make_roles(&self, sql: &str, roles: &[String]) -> Result<(), DumpError> {
+    pub(super) async fn make_roles(
+        &self,
+        label: &str,
+        sql: &str,
+        roles: &[String],
+    ) -> Result<(), DumpError> {
         for statement in statements_of_roles(sql, roles) {
             self.client.query_text(statement.expose(), DEADLINE).await?;
         }
@@ -142,7 +147,7 @@ impl Target {
         match lacking.first() {
             None => Ok(()),
             Some(role) => Err(DumpError::Lacks {
-                label: String::new(),
+                label: label.to_owned(),
                 lacks: format!("has no role '{role}' among its globals"),
                 hint: format!("CREATE ROLE {} there, and repeat", identifier(role)),
             }),
