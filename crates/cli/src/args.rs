@@ -48,6 +48,11 @@ pub(crate) enum Command {
     Backup(commands::backup::Arguments),
     /// List the backups of a cluster
     Backups(commands::backups::Arguments),
+    /// Logical dumps: make, list and restore them
+    Dump {
+        #[command(subcommand)]
+        command: commands::dump::Command,
+    },
     /// Show what can be reached, or whether one target can
     Window(commands::window::Arguments),
     /// Push, get and inspect WAL

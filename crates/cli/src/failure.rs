@@ -86,6 +86,7 @@ pub(crate) fn diagnostic(error: &anyhow::Error) -> Option<&dyn Diagnostic> {
             Error,
             crate::config::Error,
             archive::Error,
+            backup::dump::DumpError,
             backup::Error,
             restore::Error,
             pgclient::Error,

@@ -8,6 +8,7 @@ pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod diagnose;
 pub(crate) mod drill;
+pub(crate) mod dump;
 pub(crate) mod explain;
 pub(crate) mod incident;
 pub(crate) mod init;
@@ -58,6 +59,7 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> anyhow::Result<u8>
         Command::Backup(arguments) => backup::run(&context, &arguments),
         Command::Backups(arguments) => backups::run(&context, &arguments),
         Command::Window(arguments) => window::run(&context, &arguments),
+        Command::Dump { command } => dump::run(&context, &command),
         Command::Wal { command } => wal::run(&context, &command),
         Command::Locate(arguments) => locate::run(&context, &arguments),
         Command::Restore(arguments) => restore::run(&context, &arguments),

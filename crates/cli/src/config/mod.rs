@@ -1,5 +1,6 @@
 //! The configuration: what `rollforward.toml` says, checked and typed.
 
+pub(crate) mod dumps;
 mod error;
 mod kubernetes;
 mod notify;
@@ -42,6 +43,8 @@ pub(crate) struct Config {
     pub(crate) repositories: BTreeMap<String, RepositoryConfig>,
     /// Clusters by name.
     pub(crate) clusters: BTreeMap<String, ClusterConfig>,
+    /// What others make and keep.
+    pub(crate) others: dumps::Others,
     /// Repositories that runs are journaled in, the home first.
     pub(crate) journal: Vec<String>,
     /// Who may request and approve.
@@ -184,6 +187,7 @@ impl Config {
                 return Err(invalid("journal".into(), unknown_repository(name, &repositories)));
             }
         }
+        let others = dumps::others(&mut file, &clusters).map_err(|(key, why)| invalid(key, why))?;
         let around = Around::parse(path, &mut file, &clusters)?;
         let state_directory =
             file.state_directory.unwrap_or_else(|| STATE_DIRECTORY_DEFAULT.into());
@@ -195,6 +199,7 @@ impl Config {
             state_directory,
             repositories,
             clusters,
+            others,
             journal: file.journal,
             persons: around.persons,
             channels: around.channels,

@@ -5,7 +5,7 @@ use pg::Lsn;
 use providers::OwnProgram;
 use recovery::diagnosis::condition;
 use recovery::effect::Failure;
-use recovery::inventory::{BackupFact, Damage, Inventory, WindowFact};
+use recovery::inventory::{BackupFact, Damage, DumpFact, Inventory, WindowFact};
 use recovery::method::Wish;
 use recovery::plan::{Mode, Parameters, Target, without_secrets};
 use recovery::service::{ClusterPlace, Database, Door, Service, SettingPlace};
@@ -83,6 +83,7 @@ pub(crate) async fn inventory(
         (None, None) => None,
     };
     backups(own, place, target.as_ref(), &mut inventory).await?;
+    inventory.dumps = dumps(own, place).await;
     if let Some(wished) = &asked.backup {
         inventory.backups.retain(|backup| backup.label == *wished);
         if inventory.backups.is_empty() {
@@ -228,6 +229,32 @@ async fn backups(
     inventory.backups.sort_by_key(|backup| (rank(backup), std::cmp::Reverse(backup.finished)));
     inventory.size = inventory.backups.iter().map(|backup| backup.size).max().unwrap_or_default();
     Ok(())
+}
+
+/// Dumps that hold the service's database, newest first. A place of others that does not answer
+/// hinders no plan: dumps are one alternative of several.
+async fn dumps(own: &OwnProgram, place: &ClusterPlace) -> Vec<DumpFact> {
+    let listing = match own.run(&["dump".into(), "list".into(), place.cluster.name.clone()]).await {
+        Ok(listing) => listing,
+        Err(failure) => {
+            tracing::warn!(what = %failure.message, "dumps are left out of the plan");
+            return Vec::new();
+        }
+    };
+    let rows = listing.pointer("/dumps").and_then(Value::as_array).cloned().unwrap_or_default();
+    let holds = |row: &Value| {
+        let Some(wanted) = place.cluster.database.as_deref() else { return true };
+        let names = row.pointer("/databases").and_then(Value::as_array);
+        names.into_iter().flatten().any(|name| name.as_str() == Some(wanted))
+    };
+    let fact = |row: &Value| {
+        Some(DumpFact {
+            label: text(row, "/label")?,
+            taken: time(row, "/started")?,
+            size: row.pointer("/size").and_then(Value::as_u64).unwrap_or_default(),
+        })
+    };
+    rows.iter().rev().filter(|row| holds(row)).filter_map(fact).collect()
 }
 
 /// Why a recovery of the service would fail, as far as it can be seen beforehand.

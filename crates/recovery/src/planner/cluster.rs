@@ -18,7 +18,18 @@ pub(super) fn steps(
     inventory: &Inventory,
 ) -> Result<Vec<Step>, PlanError> {
     let site = Site { service, place, choice, inventory, mode: request.mode };
-    if matches!(choice.target, Target::Snapshot(_) | Target::Dump(_)) {
+    if let Target::Dump(label) = &choice.target {
+        let name = &place.cluster.name;
+        return Err(NoWay {
+            what: format!("a run does not restore dump '{label}' of cluster '{name}' by itself"),
+            hint: format!(
+                "rollforward dump restore {name} {label} --target CONNINFO --database NAME --create, \
+                 then look at it; or name a backup's target: --immediate, --target-time"
+            ),
+        }
+        .into());
+    }
+    if matches!(choice.target, Target::Snapshot(_)) {
         return Err(NoWay {
             what: format!("cluster '{}' has no {}", place.cluster.name, choice.target),
             hint: "name a backup's target: --immediate, --target-time".into(),

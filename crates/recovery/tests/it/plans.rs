@@ -1,7 +1,9 @@
 //! Plans: the same input gives the same plan, stored and read back; drills touch nothing.
 
-use recovery::plan::{Mode, Plan, PlanDigest, plan_text, runbook};
-use recovery::planner::PlanError;
+use recovery::inventory::DumpFact;
+use recovery::method::Wish;
+use recovery::plan::{Mode, Plan, PlanDigest, Target, plan_text, runbook};
+use recovery::planner::{PlanError, Request, compile};
 use recovery::service::{BindingPlace, Database, Files};
 use recovery::testing::sample;
 
@@ -90,4 +92,22 @@ fn the_plan_of_the_shop() {
     insta::assert_snapshot!("shop-runbook", runbook(&plan));
     let drill = sample::plan(&sample::shop(), Mode::Drill, &sample::inventory()).unwrap();
     insta::assert_snapshot!("shop-drill", plan_text(&drill));
+}
+
+#[test]
+fn a_dump_of_a_cluster_of_ours_is_left_to_a_person_who_is_told_how() {
+    let mut inventory = sample::inventory();
+    let taken = sample::now();
+    inventory.dumps =
+        vec![DumpFact { label: "20261001T020000Z-k7f3".into(), taken, size: 1 << 30 }];
+    let target = Some(Target::Dump("20261001T020000Z-k7f3".into()));
+    let request = Request {
+        mode: Mode::Incident,
+        wish: Wish { target, ..Wish::default() },
+        binary: "0.1.0".into(),
+        persons: Default::default(),
+    };
+    let error = compile(&sample::shop(), &request, &inventory).unwrap_err();
+    assert!(error.to_string().contains("20261001T020000Z-k7f3"), "{error}");
+    assert!(error.hint().contains("rollforward dump restore"), "{}", error.hint());
 }

@@ -2,6 +2,7 @@
 
 mod notify;
 mod schedule;
+mod dumps;
 mod service;
 mod traffic;
 
@@ -9,6 +10,7 @@ use std::collections::BTreeMap;
 
 pub(super) use notify::*;
 pub(super) use schedule::*;
+pub(super) use dumps::{DumpsTable, SourceTable};
 pub(super) use service::*;
 pub(super) use traffic::*;
 
@@ -26,6 +28,10 @@ pub(super) struct File {
     pub(super) repository: BTreeMap<String, RepositoryTable>,
     #[serde(default)]
     pub(super) cluster: BTreeMap<String, ClusterTable>,
+    #[serde(default)]
+    pub(super) dumps: BTreeMap<String, DumpsTable>,
+    #[serde(default)]
+    pub(super) source: BTreeMap<String, SourceTable>,
     #[serde(default)]
     pub(super) person: BTreeMap<String, PersonTable>,
     #[serde(default)]
