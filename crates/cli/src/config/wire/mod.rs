@@ -1,16 +1,16 @@
 //! `rollforward.toml` as it is written. Unknown keys are refused with the nearest known one.
 
+mod dumps;
 mod notify;
 mod schedule;
-mod dumps;
 mod service;
 mod traffic;
 
 use std::collections::BTreeMap;
 
+pub(super) use dumps::{DumpsTable, SourceTable};
 pub(super) use notify::*;
 pub(super) use schedule::*;
-pub(super) use dumps::{DumpsTable, SourceTable};
 pub(super) use service::*;
 pub(super) use traffic::*;
 
