@@ -14,7 +14,7 @@ use testbed::postgres::Cluster;
 use crate::program::{Ran, text};
 use crate::services::verdict;
 use crate::site::DEADLINE;
-use crate::transformations::{DEPLOYMENT, Engine, Place, TRANSFORMATIONS};
+use crate::transformations::{DEPLOYMENT, Engine, Place, SCRIPTS, TRANSFORMATIONS};
 
 /// Names the number of replicas that a stopped workload had.
 const NOTE: &str = "/metadata/annotations/rollforward.dev~1replicas";
@@ -51,7 +51,7 @@ fn an_application_in_kubernetes_comes_back_by_one_command() {
 fn release_that_needs_a_migration(engine: &Engine) {
     let run = |sql: &str| engine.site.cluster.psql_in("engine", sql);
     run("ALTER TABLE transformation_scripts ADD COLUMN version int DEFAULT 1");
-    run("INSERT INTO transformation_scripts VALUES (9, 'after the damage')");
+    run("INSERT INTO transformation_scripts VALUES (1001, 'after the damage')");
     let sql = "SELECT id, name, version FROM transformation_scripts ORDER BY id";
     engine.kubernetes.apply(&engine.deployment("engine", 2, sql));
     engine.kubernetes.wait_for_rollout("engine", "api");
@@ -257,7 +257,7 @@ fn what_would_fail_at_night_is_refused_beforehand_and_the_printed_rights_suffice
     // Nobody has given it any right; then a few are missing.
     engine.act_as("recovery");
     refused(&["403", "rollforward kubernetes rbac"]);
-    assert_eq!(engine.recover("--confirm-any").status.code(), Some(4));
+    site.run("recover engine --latest --as oncall --confirm-any").failed("RF0912", 4);
     engine.grant(|manifest| manifest.replace("\"patch\"", "\"watch\""));
     poll(DEADLINE, "the rights", || {
         !site.run("plan engine --latest").stdout.contains("403 Forbidden")
@@ -288,7 +288,8 @@ fn a_drill_in_another_namespace_leaves_production_and_itself_as_they_were() {
     engine.act_as("recovery");
     engine.grant(|manifest| manifest);
     poll(DEADLINE, "the rights", || site.run("plan engine --mode drill").status.success());
-    site.cluster.psql_in("engine", "INSERT INTO transformation_scripts VALUES (5, 'five')");
+    site.cluster
+        .psql_in("engine", "INSERT INTO transformation_scripts VALUES (1000, 'the newest')");
     site.archive();
     let drill = DEPLOYMENT.replace("/engine/", "/engine-drill/");
     let seen = || {
@@ -307,7 +308,7 @@ fn a_drill_in_another_namespace_leaves_production_and_itself_as_they_were() {
     assert!(report["rpo_reached_ms"].as_i64().is_some(), "{report}");
     assert_eq!(seen(), before);
     assert_eq!(kubernetes.get(DEPLOYMENT)["spec"], template, "nothing of production is changed");
-    assert_eq!(engine.rows().unwrap().len(), 4);
+    assert_eq!(engine.rows().unwrap().len(), SCRIPTS + 1);
     assert!(site.cluster.is_running() && engine.made().is_empty());
     assert_eq!(kubernetes.get(&drill).pointer(NOTE), None);
     assert!(engine.pods("engine-drill").is_empty());

@@ -226,6 +226,7 @@ fn without_a_door_what_users_wrote_is_counted_and_not_rolled_back_by_itself() {
     assert_eq!(text(&report, "verdict"), "halted");
     let remarks = report["remarks"].to_string();
     assert!(remarks.contains("users have written into the new database"), "{remarks}");
+    assert!(!remarks.contains("unknown"), "it is counted: {remarks}");
     assert!(shop.restored_orders(&report, &before.at) >= before.orders);
     assert_ne!(shop.setting(), setting, "it stays as it is until somebody decides");
     let run = text(&report, "run");

@@ -25,6 +25,9 @@ const PROGRAM: &str = include_str!("engine.py");
 /// What every release but a broken one asks for.
 const SQL: &str = "SELECT id, name FROM transformation_scripts ORDER BY id";
 
+/// Rows before anything happens: enough for their deletion to be found.
+pub(crate) const SCRIPTS: usize = 200;
+
 pub(crate) const TRANSFORMATIONS: &str = "/api/v1/transformations";
 pub(crate) const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/engine/deployments/api";
 
@@ -76,7 +79,9 @@ impl Engine {
         engine.kubernetes.apply(&engine.settings("engine", engine.site.cluster.port()));
         engine.kubernetes.apply(&engine.deployment("engine", 2, SQL));
         engine.kubernetes.wait_for_rollout("engine", "api");
-        poll(DEADLINE, "the engine's rows", || engine.rows().is_some_and(|rows| rows.len() == 3));
+        poll(DEADLINE, "the engine's rows", || {
+            engine.rows().is_some_and(|rows| rows.len() == SCRIPTS)
+        });
         engine
     }
 
@@ -86,9 +91,11 @@ impl Engine {
         cluster.psql("CREATE DATABASE engine OWNER engine");
         cluster.psql_in(
             "engine",
-            "SET ROLE engine; CREATE TABLE transformation_scripts (id int PRIMARY KEY, name text, \
-             changed_at timestamptz DEFAULT clock_timestamp()); INSERT INTO transformation_scripts \
-             SELECT i, 'script ' || i FROM generate_series(1, 3) i",
+            &format!(
+                "SET ROLE engine; CREATE TABLE transformation_scripts (id int PRIMARY KEY, name text, \
+                 changed_at timestamptz DEFAULT clock_timestamp()); INSERT INTO transformation_scripts \
+                 SELECT i, 'script ' || i FROM generate_series(1, {SCRIPTS}) i"
+            ),
         );
         self.site.backup();
     }
@@ -284,9 +291,9 @@ impl Engine {
     /// Adds a row, then deletes all of them, as somebody does by mistake; what there was.
     pub(crate) fn destroy(&self) -> Vec<Value> {
         let run = |sql: &str| self.site.cluster.psql_in("engine", sql);
-        run("INSERT INTO transformation_scripts VALUES (4, 'the newest')");
+        run("INSERT INTO transformation_scripts VALUES (1000, 'the newest')");
         let rows = self.rows().unwrap();
-        assert_eq!(rows.len(), 4);
+        assert_eq!(rows.len(), SCRIPTS + 1);
         run("DELETE FROM transformation_scripts");
         assert_eq!(self.rows().unwrap(), Vec::<Value>::new());
         self.site.archive();

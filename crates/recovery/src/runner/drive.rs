@@ -280,7 +280,8 @@ impl Drive<'_> {
     }
 
     async fn count_writes(&mut self) -> Result<(), RunError> {
-        let at = self.state.plan.steps.iter().position(|step| step.kind == StepKind::StartWriter);
+        // That step says how the restored database is reached; a writer's does not.
+        let at = self.state.plan.steps.iter().position(|step| step.kind == StepKind::Prove);
         let context = self.context(at.unwrap_or_default())?;
         let value = match self.driver.effects.count_foreign_writes(&context).await {
             Ok(count) => count.to_string(),
