@@ -85,6 +85,11 @@ pub(crate) enum Command {
     },
     /// What a run came to; or check a report's signature
     Report(commands::report::Arguments),
+    /// What drills showed, until it is mended
+    Finding {
+        #[command(subcommand)]
+        command: commands::finding::Command,
+    },
     /// Open, acknowledge, list, show and close incidents
     Incident {
         #[command(subcommand)]

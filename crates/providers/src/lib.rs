@@ -7,6 +7,7 @@
 //! Invariants: a probe touches nothing; an act may be repeated; an undo of what is not there is
 //! success; no secret is in an argument list, an error or an output.
 
+mod breach;
 mod command;
 mod door;
 pub mod error;
@@ -16,6 +17,7 @@ mod looked;
 mod own;
 mod postgres;
 mod registry;
+mod scram;
 mod secrets;
 mod setting;
 mod smoke;
@@ -23,6 +25,7 @@ mod tell;
 mod traffic;
 mod writer;
 
+pub use breach::hold_file;
 pub use files::{Buckets, one_query};
 pub use kubernetes::{
     KubernetesAccess, KubernetesAsked, KubernetesLooked, Need, look as look_at_kubernetes,

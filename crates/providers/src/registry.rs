@@ -8,6 +8,7 @@ use recovery::effect::{Effect, Effects, Failure, StepContext};
 use recovery::plan::{Step, StepKind};
 use stdx::{Clock, SystemClock};
 
+use crate::breach::{HoldEvidence, RotateCredentials, RotateSecret};
 use crate::door::Doors;
 use crate::files::{Buckets, FileSteps};
 use crate::kubernetes::{Clusters, Kubernetes, KubernetesAccess};
@@ -29,6 +30,9 @@ pub struct Providers {
     traffics: Traffics,
     smoke: SmokeTest,
     secrets: crate::postgres::ResolveSecrets,
+    hold: HoldEvidence,
+    rotate: RotateCredentials,
+    rotate_secret: RotateSecret,
     teller: TellStep,
     files: Option<FileSteps>,
     channels: Arc<Channels>,
@@ -62,6 +66,9 @@ impl Providers {
             writers: Writers::default(),
             traffics: Traffics::new(Arc::clone(&secrets), Arc::new(SystemClock::new()))?,
             smoke: SmokeTest::new(Arc::clone(&secrets))?,
+            hold: HoldEvidence,
+            rotate: RotateCredentials::new(Arc::clone(&secrets)),
+            rotate_secret: RotateSecret::default(),
             secrets: crate::postgres::ResolveSecrets::new(secrets),
             teller: TellStep::new(Arc::clone(&channels)),
             files: None,
@@ -116,6 +123,9 @@ impl Effects for Providers {
             StepKind::Tell => &self.teller,
             StepKind::CheckFiles | StepKind::RestoreFiles => self.files.as_ref()?.of(step)?,
             StepKind::ResolveSecrets => &self.secrets,
+            StepKind::HoldEvidence => &self.hold,
+            StepKind::RotateCredentials => &self.rotate,
+            StepKind::RotateSecret => &self.rotate_secret,
             _ => self.postgres.of(step)?,
         })
     }

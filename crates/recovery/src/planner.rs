@@ -2,6 +2,7 @@
 //! the same plan, and with it the same digest.
 
 mod around;
+mod breach;
 mod build;
 mod candidates;
 mod cluster;
@@ -15,7 +16,7 @@ mod traffic;
 use crate::inventory::Inventory;
 use crate::method::{Choice, Method, NoWay, Wish, choose};
 use crate::plan::{Alternative, Mode, Plan, Stage};
-use crate::service::{Database, Persons, Service};
+use crate::service::{Database, OnFailure, Persons, Policy, Service};
 
 /// What a plan is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct Request {
     pub binary: String,
     /// Who may approve.
     pub persons: Persons,
+    /// Somebody has broken in: nothing that is younger is trusted.
+    pub is_breach: bool,
 }
 
 /// Why there is no plan.
@@ -102,6 +105,9 @@ pub fn compile(
         Database::Cluster(place) => cluster::steps(service, place, request, &choice, inventory)?,
         Database::Rds(rds) => managed::steps(service, rds, request, &choice, inventory)?,
     };
+    if request.is_breach {
+        breach::add(&mut steps, service, request)?;
+    }
     kubernetes::add(&mut steps, request.mode, &inventory.kubernetes);
     steps.sort_by_key(|step| step.stage);
     steps.iter_mut().for_each(|step| build::by_experience(step, &inventory.timings));
@@ -116,7 +122,11 @@ pub fn compile(
         candidates,
         alternatives: Vec::new(),
         objectives: service.objectives,
-        policy: service.policy,
+        policy: match request.is_breach {
+            // What somebody has broken into never serves again by itself.
+            true => Policy { on_failure: OnFailure::StayShut, ..service.policy },
+            false => service.policy,
+        },
         persons: request.persons.clone(),
         tell: service.tell.clone(),
         escalate: service.escalate.clone(),

@@ -67,6 +67,19 @@ pub struct Service {
     pub staging: Option<Bindings>,
     /// Standby sites, by name.
     pub sites: BTreeMap<String, Site>,
+    /// What is done besides when somebody has broken in.
+    pub breach: Option<Breach>,
+}
+
+/// What a recovery does besides after a breach.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Breach {
+    /// Channels that hear of it first: legal, security.
+    pub tell: Vec<String>,
+    /// Roles of the database and their new passwords, as references.
+    pub roles: BTreeMap<String, String>,
+    /// Commands that rotate other secrets; each may be repeated.
+    pub commands: Vec<Vec<String>>,
 }
 
 /// Other places for the same service: a drill, a staging sibling, a standby site.

@@ -10,6 +10,7 @@ pub(crate) mod diagnose;
 pub(crate) mod drill;
 pub(crate) mod dump;
 pub(crate) mod explain;
+pub(crate) mod finding;
 pub(crate) mod incident;
 pub(crate) mod init;
 pub(crate) mod key;
@@ -72,6 +73,7 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> anyhow::Result<u8>
         Command::Runs(arguments) => runs::run(&context, &arguments),
         Command::Run { command } => run::run(&context, &command),
         Command::Report(arguments) => report::run(&context, &arguments),
+        Command::Finding { command } => finding::run(&context, &command),
         Command::Incident { command } => incident::run(&context, &command),
         Command::Kubernetes { command } => kubernetes::run(&context, &command),
         Command::Person { command } => person::run(&context, &command),

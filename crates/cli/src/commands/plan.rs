@@ -39,6 +39,9 @@ pub(crate) struct Wanted {
     /// The standby site to go on at: the service's own site is lost
     #[arg(long, value_name = "NAME")]
     pub(crate) site: Option<String>,
+    /// Somebody has broken in: recover to before, rotate credentials, hold evidence, tell legal
+    #[arg(long)]
+    pub(crate) breach: bool,
     /// When somebody or something noticed: the clock of the RTO starts there [default: now]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub(crate) started_at: Option<jiff::Timestamp>,
@@ -138,6 +141,7 @@ impl Wanted {
         let now = SystemClock::new().now();
         Ok(Asked {
             wish: self.wish(),
+            is_breach: self.breach,
             is_site_lost: self.site.is_some(),
             backup: self.target.backup.as_ref().map(ToString::to_string),
             alert_at: self.started_at.unwrap_or(now),
@@ -167,6 +171,7 @@ pub(crate) async fn make(
         wish: asked.wish,
         binary: env!("CARGO_PKG_VERSION").into(),
         persons: config.persons.clone(),
+        is_breach: wanted.breach,
     };
     let plan = compile(service, &request, &inventory).map_err(|error| refused(&error))?;
     Ok((plan, inventory))

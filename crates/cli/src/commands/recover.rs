@@ -15,8 +15,8 @@ use recovery::plan::{
 use recovery::service::{Database, Service};
 use stdx::{Clock, Id, SystemClock};
 
-use super::Context;
 use super::plan::{Wanted, make, must_be_performable};
+use super::{Context, finding};
 use crate::config::Config;
 use crate::failure::Error;
 use crate::orchestra::channels::about_run;
@@ -313,6 +313,17 @@ pub(crate) async fn drive_run(
     let driver = driver(config, home, about, context.printer, state.epoch, no_wait)?;
     let (ended, report, path) = drive_to_end(config, &driver, service, loaded).await?;
     context.printer.result(&report.to_value(), recovery::report::markdown(&report).trim_end());
+    if report.ended.is_some() && report.state.plan.mode == Mode::Drill {
+        for text in finding::of_drill(home, &report).await? {
+            context.printer.note(&format!("finding: {text}"));
+        }
+        context.printer.next(&format!(
+            "read '{}'; what is to be mended: rollforward finding list {}",
+            path.display(),
+            service.name
+        ));
+        return Ok(exit_code(&ended));
+    }
     context.printer.next(&match report.ended {
         Some(_) => format!(
             "read '{}'; rollforward incident close {}",

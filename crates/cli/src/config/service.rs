@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use recovery::service::{
-    ClusterPlace, Database, Door, Escalation, Expectation, Form, LocalCluster, Objectives,
+    Breach, ClusterPlace, Database, Door, Escalation, Expectation, Form, LocalCluster, Objectives,
     OnFailure, Policy, Rds, SchemaTool, Service, Setting, SettingPlace, Smoke, TableCheck,
     Validation, Writer,
 };
@@ -108,6 +108,7 @@ pub(super) fn service(
         activate: Vec::new(),
         files: files::files("files", &table.files)?,
         sites: sites(table.site)?,
+        breach: table.breach.map(|table| breach(table, channels)).transpose()?,
         validation: validation(table.validate)?,
         smoke: smokes("smoke", &table.smoke)?,
         traffic: super::traffic::traffic("traffic", &table.traffic)?,
@@ -324,6 +325,22 @@ fn writer(key: &str, table: &wire::WriterTable) -> Result<Writer, Problem> {
             None => return wrong(&format!("{key}.github"), "is missing: owner and repository"),
         },
     })
+}
+
+fn breach(
+    table: wire::BreachTable,
+    channels: &BTreeMap<String, Channel>,
+) -> Result<Breach, Problem> {
+    if let Some(unknown) = table.tell.iter().find(|name| !channels.contains_key(*name)) {
+        return wrong("breach.tell", format!("there is no channel '{unknown}' in [notify]"));
+    }
+    if table.commands.iter().any(Vec::is_empty) {
+        return wrong("breach.commands", "expected commands: lists of words");
+    }
+    for (role, password) in &table.rotate {
+        reference(&format!("breach.rotate.{role}"), password)?;
+    }
+    Ok(Breach { tell: table.tell, roles: table.rotate, commands: table.commands })
 }
 
 /// What writers must answer before the next one is started.

@@ -28,6 +28,8 @@ pub(crate) struct Asked {
     /// About when it happened, as somebody remembers.
     pub(crate) about: Option<Timestamp>,
     pub(crate) table: Option<String>,
+    /// Somebody has broken in.
+    pub(crate) is_breach: bool,
     /// Nothing of the service's own site can be reached.
     pub(crate) is_site_lost: bool,
     /// The only backup to restore from.
@@ -70,6 +72,9 @@ pub(crate) async fn inventory(
     inventory.timings = measured::timings(config, &service.name);
     inventory.traffic = super::traffic::facts(service).await;
     inventory.is_site_lost = asked.is_site_lost;
+    if asked.is_breach {
+        inventory.problems.extend(new_passwords(service));
+    }
     if !asked.is_site_lost {
         look_at_database(place, &mut inventory).await;
     }
@@ -308,6 +313,15 @@ pub(crate) fn problems(config: &Config, service: &Service) -> Vec<String> {
         ));
     }
     problems
+}
+
+/// New passwords that are not there.
+fn new_passwords(service: &Service) -> Vec<String> {
+    let roles = service.breach.iter().flat_map(|breach| &breach.roles);
+    let missing = roles.filter_map(|(role, reference)| {
+        secrets::resolve_text(reference, &format!("the new password of '{role}'")).err()
+    });
+    missing.collect()
 }
 
 /// Every reference to a secret and what needs it.

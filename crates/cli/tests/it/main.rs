@@ -13,6 +13,7 @@ mod vendors;
 mod alerting;
 mod alerts;
 mod around;
+mod breach;
 mod configuration;
 mod damage;
 mod downgrade;

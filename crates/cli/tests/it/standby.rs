@@ -186,6 +186,8 @@ fn a_drill_at_the_standby_measures_and_leaves_both_sites_as_they_were() {
     sites.engine.site.archive();
     let before = (sites.engine.before().data, sites.engine.pods("engine"));
     let setting = sites.engine.data("engine-dr");
+    // An objective that no drill meets: it is noted.
+    edit(&sites.folder.join("rollforward.toml"), "rto = \"4h\"", "rto = \"1s\"");
     let report = sites.run("drill engine --site dr --as oncall").done();
     assert_eq!(verdict(&report), ("restored".into(), "old".into()), "{report}");
     for step in ["start.health.engine-dr/api", "start.smoke.1", "open.traffic.shop"] {
@@ -201,10 +203,28 @@ fn a_drill_at_the_standby_measures_and_leaves_both_sites_as_they_were() {
     assert_eq!(sites.real.answers(), ["a", "b"]);
     assert_eq!(sites.drill.answers(), ["a", "b"]);
     assert_eq!(sites.engine.rows().unwrap().len(), 4);
+    findings_stay_until_they_are_mended(&sites, &text(&report, "run"));
     // One whose traffic is production's is refused.
     edit(&sites.folder.join("rollforward.toml"), &sites.drill.socket(), &sites.real.socket());
     let refused = sites.run("drill engine --site dr").failed("RF0912", 4);
     assert!(refused.contains("touch production"), "{refused}");
+}
+
+fn findings_stay_until_they_are_mended(sites: &Sites, run: &str) {
+    let add = ["finding", "add", "engine", "the badge did not open the door", "--run", run];
+    Ran::of(&mut sites.command(&add)).done();
+    let listed = sites.run("finding list engine").done();
+    let missed = listed["findings"].as_array().unwrap().iter();
+    let missed = missed.filter(|it| text(it, "text").starts_with("missed RTO")).collect::<Vec<_>>();
+    assert_eq!((missed.len(), text(missed[0], "run")), (1, run.to_owned()), "{listed}");
+    let close = ["finding", "close", &text(missed[0], "finding"), "--note", "a larger machine"];
+    assert_eq!(Ran::of(&mut sites.command(&close)).done()["state"], "mended");
+    let left = sites.run("finding list").done();
+    assert_eq!(text(&left, "findings.0.text"), "the badge did not open the door");
+    assert_eq!(left["findings"].as_array().unwrap().len(), 1);
+    let all = sites.run("finding list --all").done();
+    assert!(all.to_string().contains("a larger machine"), "{all}");
+    assert_eq!(sites.run("incident list").done()["incidents"], json!([]), "it is no incident");
 }
 
 #[test]

@@ -175,16 +175,32 @@ pub async fn load_incident(home: &Home, id: &str) -> Result<Incident, HomeError>
         .ok_or_else(|| HomeError::NoRun { run: id.into(), home: home.store.address().into() })
 }
 
+/// Begins the id of a finding: something that a drill showed and that has to be mended. It is kept
+/// like an incident, and never counts as one.
+pub const FINDING_PREFIX: &str = "finding-";
+
 /// Every incident, newest first.
 ///
 /// # Errors
 /// [`HomeError`].
 pub async fn incidents(home: &Home) -> Result<Vec<Incident>, HomeError> {
+    named(home, |id| !id.starts_with(FINDING_PREFIX)).await
+}
+
+/// Every finding, newest first.
+///
+/// # Errors
+/// [`HomeError`].
+pub async fn findings(home: &Home) -> Result<Vec<Incident>, HomeError> {
+    named(home, |id| id.starts_with(FINDING_PREFIX)).await
+}
+
+async fn named(home: &Home, is_wanted: fn(&str) -> bool) -> Result<Vec<Incident>, HomeError> {
     let mut names: Vec<String> = Vec::new();
     for key in list(home, objects::INCIDENTS, "*").await? {
         let rest = key.as_str().strip_prefix(objects::INCIDENTS).unwrap_or_default();
         let name = rest.split('/').next().unwrap_or_default().to_owned();
-        if names.last() != Some(&name) {
+        if names.last() != Some(&name) && is_wanted(&name) {
             names.push(name);
         }
     }

@@ -23,6 +23,8 @@ pub enum StepKind {
     Salvage,
     /// The old data directory is kept, untouched: the safety copy of a restore beside.
     KeepOld,
+    /// The replaced cluster is held as evidence.
+    HoldEvidence,
     /// A snapshot of the instance as it is.
     SafetySnapshot,
     /// Brings up what a standby site needs.
@@ -47,6 +49,10 @@ pub enum StepKind {
     ProveConnection,
     /// A person confirms something that only a person can see.
     Confirm,
+    /// A role has another password.
+    RotateCredentials,
+    /// A command of the service gives something else another secret.
+    RotateSecret,
     /// The restored cluster takes sessions over the network.
     OpenNetwork,
     /// A connection from where the applications are.
@@ -83,7 +89,7 @@ pub enum StepKind {
 
 impl StepKind {
     /// Every kind and its name.
-    pub const ALL: [(&'static str, Self); 38] = [
+    pub const ALL: [(&'static str, Self); 41] = [
         ("diagnose", Self::Diagnose),
         ("check-setting", Self::CheckSetting),
         ("check-traffic", Self::CheckTraffic),
@@ -94,6 +100,7 @@ impl StepKind {
         ("fence", Self::Fence),
         ("salvage", Self::Salvage),
         ("keep-old", Self::KeepOld),
+        ("hold-evidence", Self::HoldEvidence),
         ("safety-snapshot", Self::SafetySnapshot),
         ("activate-site", Self::ActivateSite),
         ("resolve-target", Self::ResolveTarget),
@@ -106,6 +113,8 @@ impl StepKind {
         ("restore-files", Self::RestoreFiles),
         ("prove-connection", Self::ProveConnection),
         ("confirm", Self::Confirm),
+        ("rotate-credentials", Self::RotateCredentials),
+        ("rotate-secret", Self::RotateSecret),
         ("open-network", Self::OpenNetwork),
         ("prove-reach", Self::ProveReach),
         ("switch-setting", Self::SwitchSetting),

@@ -95,6 +95,7 @@ pub fn shop() -> Service {
         }),
         staging: None,
         sites: BTreeMap::new(),
+        breach: None,
     }
 }
 
@@ -146,6 +147,7 @@ pub fn plan(service: &Service, mode: Mode, inventory: &Inventory) -> Result<Plan
             Wish { target: Some(crate::plan::Target::Latest), ..Wish::default() }
         }
     };
-    let request = Request { mode, wish, binary: "0.1.0".into(), persons: Persons::new() };
+    let request =
+        Request { mode, wish, binary: "0.1.0".into(), persons: Persons::new(), is_breach: false };
     compile(service, &request, inventory)
 }

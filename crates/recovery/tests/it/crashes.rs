@@ -5,9 +5,11 @@
 use std::sync::Arc;
 
 use recovery::inventory::{Inventory, KubernetesFact, PauseFact, Probe};
-use recovery::plan::Mode;
+use recovery::method::Wish;
+use recovery::plan::{Mode, Plan, StepKind, Target};
+use recovery::planner::{Request, compile};
 use recovery::runner::{Before, RunError};
-use recovery::service::{Database, Files, Network, OnFailure, Policy, Service};
+use recovery::service::{Breach, Database, Files, Network, OnFailure, Persons, Policy, Service};
 use recovery::testing::{Misbehaviour, five, sample};
 
 use crate::bench::{Bench, Nth};
@@ -82,6 +84,19 @@ fn here(service: &mut Service) {
         place.restore_host = None;
         place.cluster.host = None;
     }
+}
+
+/// Somebody has broken in.
+fn after_a_breach(name: &'static str, wrong: Wrong) -> Case {
+    let mut service = sample::shop();
+    reopening(&mut service);
+    service.breach = Some(Breach {
+        tell: vec!["legal".into()],
+        roles: [("shop".to_owned(), "file:/etc/shop.new".to_owned())].into(),
+        commands: vec![vec!["rotate-tokens".into()]],
+    });
+    let (inventory, mode) = (sample::inventory(), Mode::Incident);
+    Case { name, service, inventory, mode, wrong }
 }
 
 fn reopening(service: &mut Service) {
@@ -182,6 +197,8 @@ fn cases_elsewhere() -> Vec<Case> {
             Mode::Incident,
             &[("switch.reach.prod", &[FailForGood])],
         ),
+        after_a_breach("a breach", &[]),
+        after_a_breach("a breach, a role is missing", &[("switch.rotate.shop", &[FailForGood])]),
         at_a_site("a standby site", Mode::Incident, &[]),
         at_a_site(
             "a standby site whose applications fail",
@@ -198,8 +215,27 @@ fn cases_elsewhere() -> Vec<Case> {
 }
 
 impl Case {
+    /// Persons say their part in tests of their own.
+    fn plan_of_a_breach(&self) -> Plan {
+        let target = Some(Target::Before("0/29C692D0".into()));
+        let request = Request {
+            mode: self.mode,
+            wish: Wish { target, ..Wish::default() },
+            binary: "0.1.0".into(),
+            persons: Persons::new(),
+            is_breach: true,
+        };
+        let mut plan = compile(&self.service, &request, &self.inventory).unwrap();
+        assert_eq!(plan.policy.on_failure, OnFailure::StayShut);
+        plan.steps.retain(|step| step.kind != StepKind::Confirm);
+        plan
+    }
+
     fn bench(&self) -> Bench {
-        let bench = Bench::of(&self.service, self.mode, &self.inventory);
+        let bench = match self.service.breach {
+            None => Bench::of(&self.service, self.mode, &self.inventory),
+            Some(_) => Bench::with(self.plan_of_a_breach()),
+        };
         for (step, misbehaviours) in self.wrong {
             bench.world.script(step, misbehaviours);
         }

@@ -9,7 +9,8 @@ use recovery::testing::{five, sample};
 
 fn plan(service: &Service, wish: Wish, inventory: &Inventory) -> Plan {
     let persons = Persons::new();
-    let request = Request { mode: Mode::Incident, wish, binary: "0.1.0".into(), persons };
+    let request =
+        Request { mode: Mode::Incident, wish, binary: "0.1.0".into(), persons, is_breach: false };
     compile(service, &request, inventory).unwrap_or_else(|error| panic!("{error}"))
 }
 

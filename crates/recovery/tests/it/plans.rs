@@ -106,6 +106,7 @@ fn a_dump_of_a_cluster_of_ours_is_left_to_a_person_who_is_told_how() {
         wish: Wish { target, ..Wish::default() },
         binary: "0.1.0".into(),
         persons: Default::default(),
+        is_breach: false,
     };
     let error = compile(&sample::shop(), &request, &inventory).unwrap_err();
     assert!(error.to_string().contains("20261001T020000Z-k7f3"), "{error}");

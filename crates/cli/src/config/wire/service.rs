@@ -66,6 +66,7 @@ pub(in crate::config) struct ServiceTable {
     pub(in crate::config) staging: Option<BindingsTable>,
     #[serde(default)]
     pub(in crate::config) site: BTreeMap<String, SiteTable>,
+    pub(in crate::config) breach: Option<BreachTable>,
 }
 
 /// Objectives.
@@ -254,6 +255,18 @@ pub(in crate::config) struct BindingsTable {
     pub(in crate::config) smoke: Vec<SmokeTable>,
     #[serde(default)]
     pub(in crate::config) traffic: TrafficTables,
+}
+
+/// What is done besides after a breach.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct BreachTable {
+    #[serde(default)]
+    pub(in crate::config) tell: Vec<String>,
+    #[serde(default)]
+    pub(in crate::config) rotate: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(in crate::config) commands: Vec<Vec<String>>,
 }
 
 /// A standby site.
