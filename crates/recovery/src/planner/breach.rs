@@ -1,5 +1,5 @@
-//! The variant for a breach or ransomware: people hear of it first, the replaced cluster is evidence,
-//! and nobody comes in with a password from before.
+//! The variant for a breach or ransomware: people hear of it first, the replaced cluster is
+//! evidence, and nobody comes in with a password from before.
 
 use super::build::{shell, step};
 use super::{PlanError, Request, around};
