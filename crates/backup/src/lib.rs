@@ -5,7 +5,9 @@
 //! a restore needs beside them, ends the backup, waits until its WAL has arrived, and only then
 //! publishes its root. Whatever ends it before leaves nothing that looks like a backup.
 //!
-//! Refuses to know: restores, recovery plans, the command line.
+//! [`dump`] makes logical dumps and gives them back to PostgreSQL: both need a live server.
+//!
+//! Refuses to know: restores of data directories, recovery plans, the command line.
 //!
 //! Invariants: a page with a wrong checksum is read again and never excused; nothing is written
 //! into the live data directory; `pg_control` is read last; memory does not grow with the cluster's
@@ -24,6 +26,7 @@
 //! # }
 //! ```
 
+pub mod dump;
 pub mod error;
 pub mod options;
 pub mod progress;

@@ -27,6 +27,8 @@ use packs::Needed;
 pub struct Verification {
     /// Backups looked at, counted once for each member.
     pub backups: u64,
+    /// Dumps looked at, in the same way.
+    pub dumps: u64,
     /// Packs looked at.
     pub packs: u64,
     /// WAL files looked at.
@@ -94,6 +96,14 @@ impl Run<'_> {
         for summary in &catalog.backups {
             self.result.backups += 1;
             self.backup(summary, &mut needed).await?;
+        }
+        let (dumps, problems) = repository::dump::list(self.repository, self.lineage.id).await?;
+        for problem in &problems {
+            self.find(problem.key.as_str(), problem.error.to_string());
+        }
+        for summary in &dumps {
+            self.result.dumps += 1;
+            self.dump(summary, &mut needed).await?;
         }
         self.follow_moves(&mut needed).await;
         let total = needed.values().map(|needed| needed.size.unwrap_or(0)).sum();

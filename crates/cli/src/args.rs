@@ -48,6 +48,11 @@ pub(crate) enum Command {
     Backup(commands::backup::Arguments),
     /// List the backups of a cluster
     Backups(commands::backups::Arguments),
+    /// Logical dumps: make, list and restore them
+    Dump {
+        #[command(subcommand)]
+        command: commands::dump::Command,
+    },
     /// Show what can be reached, or whether one target can
     Window(commands::window::Arguments),
     /// Push, get and inspect WAL
@@ -80,6 +85,11 @@ pub(crate) enum Command {
     },
     /// What a run came to; or check a report's signature
     Report(commands::report::Arguments),
+    /// What drills showed, until it is mended
+    Finding {
+        #[command(subcommand)]
+        command: commands::finding::Command,
+    },
     /// Open, acknowledge, list, show and close incidents
     Incident {
         #[command(subcommand)]
@@ -97,6 +107,13 @@ pub(crate) enum Command {
     },
     /// Prove that what is in the repository can be read
     Verify(commands::verify::Arguments),
+    /// Run jobs by themselves, and watch them
+    Schedule {
+        #[command(subcommand)]
+        command: commands::schedule::Command,
+    },
+    /// Print what is measured, for Prometheus
+    Metrics(commands::metrics::Arguments),
     /// Add, rotate, list, remove and prove keys
     Key {
         #[command(subcommand)]

@@ -10,6 +10,7 @@ pub(crate) fn codes() -> impl Iterator<Item = &'static CodeInfo> {
         repository::error::CODES,
         pgclient::error::CODES,
         backup::error::CODES,
+        backup::dump::error::CODES,
         restore::error::CODES,
         recovery::error::CODES,
         providers::error::CODES,

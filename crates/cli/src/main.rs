@@ -11,6 +11,7 @@ mod failure;
 mod orchestra;
 mod output;
 mod progress;
+mod schedule;
 mod secrets;
 mod wiring;
 

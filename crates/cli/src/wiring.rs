@@ -48,14 +48,18 @@ pub(crate) fn open_store(
         let value = secrets::resolve(reference, &format!("repository '{}'", repository.name))?;
         credentials.insert((*name).to_owned(), Secret::new(value.as_str()));
     }
+    let options = OpenOptions { create, ..store_options(credentials) };
+    store::open(&repository.url, &options)
+        .with_context(|| format!("open repository '{}'", repository.name))
+}
+
+/// How stores are opened: with these credentials, else with the environment's.
+pub(crate) fn store_options(secrets: BTreeMap<String, Secret>) -> OpenOptions {
     let environment = std::env::vars()
         .filter(|(name, _)| STORE_VARIABLE_PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
         .map(|(name, value)| (name, Secret::new(value)))
         .collect();
-    let options =
-        OpenOptions { secrets: credentials, environment, create, ..OpenOptions::default() };
-    store::open(&repository.url, &options)
-        .with_context(|| format!("open repository '{}'", repository.name))
+    OpenOptions { secrets, environment, ..OpenOptions::default() }
 }
 
 /// The set that protects a cluster, open. `only` names one member to use alone.

@@ -166,11 +166,68 @@ impl Client {
     }
 }
 
+/// The statements of `sql` (as [`Client::globals_sql`] writes it) that make the roles `names` and
+/// what they are members of; roles that are not named are left alone.
+#[must_use]
+pub fn statements_of_roles(sql: &str, names: &[String]) -> Vec<Secret> {
+    let is_theirs = |statement: &str| {
+        names.iter().any(|name| {
+            let role = identifier(name);
+            let is_right =
+                statement.contains(" ON TABLESPACE ") || statement.contains(" ON PARAMETER ");
+            let is_membership = statement.starts_with("GRANT ") && !is_right;
+            statement == create_statement(&role)
+                || statement.starts_with(&format!("ALTER ROLE {role} "))
+                || statement.starts_with(&format!("COMMENT ON ROLE {role} "))
+                || (is_membership
+                    && (statement.starts_with(&format!("GRANT {role} TO "))
+                        || statement.ends_with(&format!(" TO {role}"))
+                        || statement.contains(&format!(" TO {role} "))))
+        })
+    };
+    let statements = statements(sql);
+    statements.into_iter().filter(|one| is_theirs(one)).map(|one| Secret::new(one.into())).collect()
+}
+
+/// Cuts SQL at the semicolons outside of quotes.
+fn statements(sql: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    let (mut begin, mut quote, mut has_escapes) = (0, None, false);
+    let mut before = None;
+    let mut chars = sql.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match (quote, c) {
+            (None, '\'' | '"') => {
+                has_escapes = c == '\'' && before == Some('E');
+                quote = Some(c);
+            }
+            (Some(_), '\\') if has_escapes => {
+                chars.next();
+            }
+            // A doubled quote ends one text and begins the next: the same to a search for ';',
+            // but for escapes, which go on.
+            (Some(open), c) if c == open => quote = None,
+            (None, ';') => {
+                found.push(sql.get(begin..at).unwrap_or_default().trim());
+                begin = at + 1;
+            }
+            _ => {}
+        }
+        // Inside an escaped text, what follows its doubled quote has escapes, too.
+        before = if quote.is_none() && c == '\'' && has_escapes { Some('E') } else { Some(c) };
+    }
+    found
+}
+
+/// Makes a role that may be there already.
+fn create_statement(role: &str) -> String {
+    let block = format!("BEGIN CREATE ROLE {role}; EXCEPTION WHEN duplicate_object THEN NULL; END");
+    format!("DO {}", literal(&block))
+}
+
 /// The statement that makes the role, then those that make it what it is.
 fn role_statements(row: Row<'_>) -> Result<Vec<String>, Error> {
     let role = identifier(row.text("rolname")?);
-    let create =
-        format!("BEGIN CREATE ROLE {role}; EXCEPTION WHEN duplicate_object THEN NULL; END");
     let mut alter = format!("ALTER ROLE {role} WITH");
     for (column, attribute) in [
         ("rolsuper", "SUPERUSER"),
@@ -192,7 +249,7 @@ fn role_statements(row: Row<'_>) -> Result<Vec<String>, Error> {
     if let Some(until) = row.opt_text("until")? {
         let _ = write!(alter, " VALID UNTIL {}", literal(until));
     }
-    let mut statements = vec![format!("DO {}", literal(&create)), alter];
+    let mut statements = vec![create_statement(&role), alter];
     if let Some(comment) = row.opt_text("comment")? {
         statements.push(format!("COMMENT ON ROLE {role} IS {}", literal(comment)));
     }
@@ -216,7 +273,7 @@ fn tablespace_statements(row: Row<'_>) -> Result<Vec<String>, Error> {
     Ok(statements)
 }
 
-fn grant(row: Row<'_>, kind: &str, object: &str) -> Result<String, Error> {
+pub(crate) fn grant(row: Row<'_>, kind: &str, object: &str) -> Result<String, Error> {
     let grantee = row.opt_text("grantee")?.map_or_else(|| "PUBLIC".to_owned(), identifier);
     let option = if row.bool("is_grantable")? { " WITH GRANT OPTION" } else { "" };
     let right = row.text("privilege_type")?;
@@ -297,5 +354,36 @@ fn in_order(mut waiting: Vec<Membership>) -> Vec<Membership> {
         }
         done.append(&mut ready);
         waiting = later;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{create_statement, statements_of_roles};
+    use crate::rows::{identifier, literal};
+
+    #[test]
+    fn only_the_roles_that_are_named_are_made() {
+        let tricky = r#"it's; "b\""#;
+        let (role, comment) =
+            (identifier(tricky), literal("x;\nALTER ROLE \"app\" SUPERUSER;\n\\'"));
+        let made = create_statement(&role);
+        let sql = format!(
+            "SET client_encoding = 'UTF8';\n{made};\n{};\nALTER ROLE {role} WITH LOGIN;\n\
+             COMMENT ON ROLE {role} IS {comment};\nALTER ROLE \"app\" WITH LOGIN PASSWORD 'p;';\n\
+             GRANT \"app\" TO {role} WITH ADMIN OPTION;\nGRANT \"app\" TO \"other\";\n",
+            create_statement("\"app\"")
+        );
+        let seen: Vec<String> = statements_of_roles(&sql, &[tricky.into()])
+            .iter()
+            .map(|one| one.expose().to_owned())
+            .collect();
+        let expect = [
+            made,
+            format!("ALTER ROLE {role} WITH LOGIN"),
+            format!("COMMENT ON ROLE {role} IS {comment}"),
+            format!("GRANT \"app\" TO {role} WITH ADMIN OPTION"),
+        ];
+        assert_eq!(seen, expect);
     }
 }

@@ -27,6 +27,8 @@ pub mod server_info;
 
 mod amcheck;
 mod conninfo;
+mod database;
+mod environment;
 mod passfile;
 mod rows;
 mod secret;
@@ -40,5 +42,6 @@ pub use control::{ArchiverStatus, PauseState, ReplayState};
 pub use error::Error;
 pub use globals::Globals;
 pub use options::{ConnectOptions, SslMode};
+pub use rows::{identifier, literal};
 pub use secret::Secret;
 pub use server_info::ServerInfo;

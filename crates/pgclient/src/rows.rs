@@ -110,7 +110,8 @@ fn parse_epoch(text: &str) -> Option<jiff::Timestamp> {
 /// `text` as an SQL string constant, whatever `standard_conforming_strings` says.
 ///
 /// PostgreSQL: `quote_literal_internal`, src/backend/utils/adt/quote.c.
-pub(crate) fn literal(text: &str) -> String {
+#[must_use]
+pub fn literal(text: &str) -> String {
     let doubled = text.replace('\'', "''");
     if doubled.contains('\\') {
         format!("E'{}'", doubled.replace('\\', "\\\\"))
@@ -120,7 +121,8 @@ pub(crate) fn literal(text: &str) -> String {
 }
 
 /// `name` as a quoted SQL identifier.
-pub(crate) fn identifier(name: &str) -> String {
+#[must_use]
+pub fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

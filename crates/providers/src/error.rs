@@ -30,4 +30,7 @@ pub const CODES: &[CodeInfo] = &[
     code("RF1163", "somebody else has led users elsewhere", Retry::Permanent),
     code("RF1164", "users cannot be led to the standby site", Retry::Permanent),
     code("RF1165", "users are not seen to be led to the standby site", Retry::Wait),
+    code("RF1141", "files that rows point to are missing", Retry::Permanent),
+    code("RF1142", "a bucket of files does not answer", Retry::Retry),
+    code("RF1143", "a bucket of files and its copy are not alike", Retry::Permanent),
 ];

@@ -7,14 +7,17 @@
 //! Invariants: a probe touches nothing; an act may be repeated; an undo of what is not there is
 //! success; no secret is in an argument list, an error or an output.
 
+mod breach;
 mod command;
 mod door;
 pub mod error;
+mod files;
 mod kubernetes;
 mod looked;
 mod own;
 mod postgres;
 mod registry;
+mod scram;
 mod secrets;
 mod setting;
 mod smoke;
@@ -22,6 +25,8 @@ mod tell;
 mod traffic;
 mod writer;
 
+pub use breach::hold_file;
+pub use files::{Buckets, one_query};
 pub use kubernetes::{
     KubernetesAccess, KubernetesAsked, KubernetesLooked, Need, look as look_at_kubernetes,
     manager_need, needs, rbac_manifest,
@@ -35,5 +40,8 @@ pub use registry::Providers;
 pub use secrets::Secrets;
 pub use setting::forms::{Parts, replace_parts};
 pub use setting::place::read_value;
-pub use tell::{Channel, Mail, PAGERDUTY_URL};
+pub use tell::{
+    ALIAS_PREFIX, About, Channel, Kind, Mail, OPSGENIE_URL, Opsgenie, PAGERDUTY_API, PAGERDUTY_URL,
+    Page, PagerDuty, PagerDutyRest, Place, STATUSPAGE_URL, StatusPage,
+};
 pub use traffic::check_traffic;

@@ -54,6 +54,8 @@ pub const CODES: &[CodeInfo] = &[
     VANISHED,
     STUCK,
     HALF,
+    crate::alert::UNREADABLE,
+    crate::alert::UNSIGNED,
 ];
 
 impl Diagnostic for HomeError {

@@ -7,6 +7,7 @@ mod entry;
 mod home;
 mod inbox;
 mod incident;
+mod opening;
 mod record;
 
 pub use chain::{ChainError, check_chain};
@@ -15,6 +16,8 @@ pub use entry::{Entry, FailureClass, ServiceState, Verdict};
 pub use home::{Appended, CopyFailed, Home, HomeError, Loaded};
 pub use inbox::{Message, MessageKind, Received, read_inbox, send, send_as};
 pub use incident::{
-    Incident, IncidentEntry, IncidentState, append_incident, incidents, load_incident,
+    FINDING_PREFIX, Incident, IncidentEntry, IncidentState, append_incident, findings, incidents,
+    load_incident,
 };
+pub use opening::{Opened, close_incident, open_incident, open_incident_of};
 pub use record::{Record, RecordError, Writer};

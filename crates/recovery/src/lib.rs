@@ -17,8 +17,10 @@
 //! assert!(choose(&Wish::default(), &nothing).is_err());
 //! ```
 
+pub mod alert;
 pub mod canonical;
 pub mod diagnosis;
+pub mod duty;
 pub mod effect;
 pub mod error;
 pub mod inventory;
@@ -31,5 +33,6 @@ pub mod planner;
 pub mod report;
 pub mod runner;
 pub mod service;
+pub mod template;
 pub mod testing;
 pub mod timings;

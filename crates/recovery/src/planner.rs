@@ -2,18 +2,21 @@
 //! the same plan, and with it the same digest.
 
 mod around;
+mod breach;
 mod build;
 mod candidates;
 mod cluster;
 mod drill;
+mod files;
 mod kubernetes;
 mod managed;
+mod network;
 mod traffic;
 
 use crate::inventory::Inventory;
 use crate::method::{Choice, Method, NoWay, Wish, choose};
 use crate::plan::{Alternative, Mode, Plan, Stage};
-use crate::service::{Database, Persons, Service};
+use crate::service::{Database, OnFailure, Persons, Policy, Service};
 
 /// What a plan is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub struct Request {
     pub binary: String,
     /// Who may approve.
     pub persons: Persons,
+    /// Somebody has broken in: nothing that is younger is trusted.
+    pub is_breach: bool,
 }
 
 /// Why there is no plan.
@@ -100,6 +105,9 @@ pub fn compile(
         Database::Cluster(place) => cluster::steps(service, place, request, &choice, inventory)?,
         Database::Rds(rds) => managed::steps(service, rds, request, &choice, inventory)?,
     };
+    if request.is_breach {
+        breach::add(&mut steps, service, request)?;
+    }
     kubernetes::add(&mut steps, request.mode, &inventory.kubernetes);
     steps.sort_by_key(|step| step.stage);
     steps.iter_mut().for_each(|step| build::by_experience(step, &inventory.timings));
@@ -114,11 +122,15 @@ pub fn compile(
         candidates,
         alternatives: Vec::new(),
         objectives: service.objectives,
-        policy: service.policy,
+        policy: match request.is_breach {
+            // What somebody has broken into never serves again by itself.
+            true => Policy { on_failure: OnFailure::StayShut, ..service.policy },
+            false => service.policy,
+        },
         persons: request.persons.clone(),
         tell: service.tell.clone(),
         escalate: service.escalate.clone(),
-        has_door: service.door.is_some() && request.mode == Mode::Incident,
+        has_door: keeps_users_out(service, inventory) && request.mode == Mode::Incident,
         warnings: warnings(service, request, inventory, &steps),
         predicted_loss_s: loss(&choice, inventory),
         steps,
@@ -147,6 +159,8 @@ fn loss(choice: &Choice, inventory: &Inventory) -> Option<u64> {
     let newest = match &choice.target {
         Target::Before(_) => inventory.damage.as_ref()?.last_good?,
         Target::Time(time) => time.parse().ok()?,
+        // Of a lost site nothing can be salvaged.
+        Target::Latest if inventory.is_site_lost => inventory.window?.latest,
         Target::Latest => return Some(0),
         Target::Immediate => {
             inventory.backups.iter().filter(|backup| backup.is_valid).map(|it| it.finished).max()?
@@ -212,6 +226,11 @@ fn worse(other: &Choice, chosen: &Choice, inventory: &Inventory) -> String {
     }
 }
 
+/// Whether users come in only when they are let in: by a door, or by being led to another site.
+fn keeps_users_out(service: &Service, inventory: &Inventory) -> bool {
+    service.door.is_some() || (inventory.is_site_lost && !service.traffic.is_empty())
+}
+
 fn warnings(
     service: &Service,
     request: &Request,
@@ -219,11 +238,24 @@ fn warnings(
     steps: &[crate::plan::Step],
 ) -> Vec<String> {
     let mut warnings = Vec::new();
-    if service.door.is_none() && request.mode == Mode::Incident {
+    if !keeps_users_out(service, inventory) && request.mode == Mode::Incident {
         warnings.push("there is no door: users are back as soon as the writers start".into());
     }
     if inventory.is_site_lost {
         warnings.push("the lost site is not fenced: see to it that nobody reaches it again".into());
+    }
+    if inventory.is_site_lost
+        && let Some(window) = inventory.window
+    {
+        let behind = inventory.now.duration_since(window.latest).as_secs().max(0).unsigned_abs();
+        if behind > service.objectives.rpo.as_secs() {
+            warnings.push(format!(
+                "the repository of this site ends at {}, {} ago: more than the RPO of {}",
+                window.latest,
+                crate::plan::duration_text(behind),
+                crate::plan::duration_text(service.objectives.rpo.as_secs())
+            ));
+        }
     }
     for manager in &inventory.managers {
         warnings.push(format!("{manager} manages this and may undo our steps: pause it first"));

@@ -13,6 +13,7 @@ pub use sign::{Signed, VerifyError, sign, verify};
 
 use crate::journal::{Entry, Loaded, Record, ServiceState, Verdict};
 use crate::machine::{ApplyError, Phase, State};
+use crate::method::Method;
 use crate::plan::{Mode, Stage, Target, wire::parameters_value};
 
 /// A step as it went.
@@ -183,10 +184,14 @@ impl Report {
         let span = |from: Timestamp, to: Timestamp| {
             i64::try_from(to.duration_since(from).as_millis()).unwrap_or(i64::MAX)
         };
-        // A drill of the newest data fails when it begins.
-        let failed = failed.or((self.state.plan.mode != Mode::Incident
-            && self.state.plan.target == Target::Latest)
-            .then_some(self.state.declared_at));
+        let is_newest = self.state.plan.target == Target::Latest;
+        let is_site_lost = self.state.plan.method == Method::CrossRegion.text();
+        let failed = failed.or(match self.state.plan.mode {
+            // A site is lost when somebody notices.
+            Mode::Incident => (is_newest && is_site_lost).then_some(self.state.alert_at),
+            // A drill of the newest data fails when it begins.
+            Mode::Drill | Mode::Copy => is_newest.then_some(self.state.declared_at),
+        });
         self.rpo_ms = failed.zip(newest).map(|(failed, newest)| span(newest, failed));
         self.work_lost_ms = stopped.zip(newest).map(|(stopped, newest)| span(newest, stopped));
         self.rto_ms = match self.state.plan.mode {

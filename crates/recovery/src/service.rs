@@ -5,6 +5,7 @@
 mod application;
 mod checks;
 mod database;
+mod site;
 mod traffic;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use std::time::Duration;
 pub use application::{Door, Form, Setting, SettingPlace, Workload, Writer};
 pub use checks::{Expectation, Files, SchemaTool, Smoke, TableCheck, Validation};
 pub use database::{ClusterPlace, Database, LocalCluster, Network, Rds};
+pub use site::Site;
 pub use traffic::{TTL_S_MAX_DEFAULT, Traffic, TrafficHow, TrafficRecord};
 
 /// How long a service may be down and how much it may lose.
@@ -39,6 +41,10 @@ pub struct Service {
     pub door: Option<Door>,
     /// The applications that write, in the order they are started.
     pub writers: Vec<Writer>,
+    /// What is brought up before anything else, at a standby site.
+    pub activate: Vec<Writer>,
+    /// What an application must answer before the next one is started, by its name.
+    pub health: BTreeMap<String, Smoke>,
     /// Files that rows point to.
     pub files: Vec<Files>,
     /// How the restored data is checked.
@@ -59,6 +65,21 @@ pub struct Service {
     pub drill: Option<Bindings>,
     /// A sibling on which the cut-over is tried first.
     pub staging: Option<Bindings>,
+    /// Standby sites, by name.
+    pub sites: BTreeMap<String, Site>,
+    /// What is done besides when somebody has broken in.
+    pub breach: Option<Breach>,
+}
+
+/// What a recovery does besides after a breach.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Breach {
+    /// Channels that hear of it first: legal, security.
+    pub tell: Vec<String>,
+    /// Roles of the database and their new passwords, as references.
+    pub roles: BTreeMap<String, String>,
+    /// Commands that rotate other secrets; each may be repeated.
+    pub commands: Vec<Vec<String>>,
 }
 
 /// Other places for the same service: a drill, a staging sibling, a standby site.
@@ -67,15 +88,42 @@ pub struct Bindings {
     /// Where the database is restored.
     pub database: BindingPlace,
     /// How its applications reach it; `None`: they are on its host.
-    pub network: Option<Network>,
+    pub network: Option<Box<Network>>,
     /// Its setting.
     pub setting: Option<Setting>,
     /// Its applications.
     pub writers: Vec<Writer>,
+    /// What is brought up before anything else.
+    pub activate: Vec<Writer>,
+    /// What an application must answer before the next one is started, by its name.
+    pub health: BTreeMap<String, Smoke>,
     /// Its door.
     pub door: Option<Door>,
+    /// Files that rows point to.
+    pub files: Vec<Files>,
     /// Its smoke tests.
     pub smoke: Vec<Smoke>,
+    /// What a drill leads there; never what production's users follow.
+    pub traffic: Vec<Traffic>,
+}
+
+impl Bindings {
+    /// A database below a directory, and nothing else.
+    #[must_use]
+    pub fn below(directory: &str) -> Self {
+        Self {
+            database: BindingPlace::Directory(directory.into()),
+            network: None,
+            setting: None,
+            writers: Vec::new(),
+            activate: Vec::new(),
+            health: BTreeMap::new(),
+            door: None,
+            files: Vec::new(),
+            smoke: Vec::new(),
+            traffic: Vec::new(),
+        }
+    }
 }
 
 /// Where a binding's database goes.

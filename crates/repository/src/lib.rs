@@ -7,6 +7,7 @@ pub mod catalog;
 pub mod codec;
 pub mod condemned;
 pub mod coverage;
+pub mod dump;
 pub mod error;
 pub mod gap;
 pub mod header;

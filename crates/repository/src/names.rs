@@ -186,6 +186,18 @@ pub fn backup(lineage: LineageId, label: &Label) -> Key {
     key(format!("{}{label}", backups(lineage)))
 }
 
+/// Prefix of a lineage's logical dumps.
+#[must_use]
+pub fn dumps(lineage: LineageId) -> String {
+    format!("dump/{lineage}/")
+}
+
+/// A logical dump's root.
+#[must_use]
+pub fn dump(lineage: LineageId, label: &Label) -> Key {
+    key(format!("{}{label}", dumps(lineage)))
+}
+
 /// A pack, of either kind.
 #[must_use]
 pub fn pack(id: PackId) -> Key {

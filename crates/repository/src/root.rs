@@ -18,7 +18,7 @@ use crate::tree::{NodeRef, NodeRefWire};
 pub const SUMMARY_LEN_MAX: usize = 16 << 10;
 
 /// Entries in one frame of the pack table.
-const PACKS_PER_FRAME: usize = 1500;
+pub(crate) const PACKS_PER_FRAME: usize = 1500;
 
 /// What a listing shows of a backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,7 +167,7 @@ struct SummaryWire {
 
 #[derive(Encode, Decode)]
 #[cbor(array)]
-struct PackEntryWire {
+pub(crate) struct PackEntryWire {
     #[n(0)]
     #[cbor(with = "minicbor::bytes")]
     id: [u8; 16],
@@ -366,7 +366,7 @@ fn summary_to_wire(summary: &Summary, pack_frames: u32) -> SummaryWire {
     }
 }
 
-fn pack_to_wire(pack: &PackEntry) -> PackEntryWire {
+pub(crate) fn pack_to_wire(pack: &PackEntry) -> PackEntryWire {
     PackEntryWire {
         id: *pack.id.0.as_bytes(),
         size: pack.size,
@@ -376,7 +376,7 @@ fn pack_to_wire(pack: &PackEntry) -> PackEntryWire {
     }
 }
 
-fn pack_from_wire(wire: &PackEntryWire) -> PackEntry {
+pub(crate) fn pack_from_wire(wire: &PackEntryWire) -> PackEntry {
     PackEntry {
         id: PackId(Id::from_bytes(wire.id)),
         size: wire.size,

@@ -50,7 +50,7 @@ impl Place {
             Mode::Incident => Wish { before_incident: true, ..Wish::default() },
             Mode::Drill | Mode::Copy => Wish { target: Some(Target::Latest), ..Wish::default() },
         };
-        let request = Request { mode, wish, binary: "0.1.0".into(), persons };
+        let request = Request { mode, wish, binary: "0.1.0".into(), persons, is_breach: false };
         let mut plan =
             compile(&service, &request, &inventory).map_err(|error| error.to_string())?;
         for step in &mut plan.steps {

@@ -8,6 +8,7 @@
 //! address answers 404 too.
 
 mod azure;
+mod bucket;
 mod gcs;
 mod list;
 mod reason;

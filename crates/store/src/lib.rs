@@ -24,6 +24,7 @@ mod options;
 mod port;
 mod secret;
 
+pub mod bucket;
 pub mod error;
 pub mod limit;
 pub mod local;
@@ -34,6 +35,7 @@ pub mod retry;
 pub mod testing;
 pub mod url;
 
+pub use bucket::Bucket;
 pub use error::Error;
 pub use key::{KEY_LEN_MAX, Key, PART_LEN_MAX, ParseKeyError};
 pub use local::LocalStore;

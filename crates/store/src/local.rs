@@ -12,6 +12,7 @@
 //!
 //! A file and a folder cannot share a name, so of the keys `a` and `a/b` only one can exist here.
 
+mod bucket;
 mod dir;
 mod fault;
 mod list;
@@ -32,6 +33,7 @@ use jiff::Timestamp;
 use rustix::fs::{AtFlags, Stat};
 
 use crate::{Created, Error, Key, ObjectMeta, Store, Upload};
+pub(crate) use bucket::LocalBucket;
 use dir::Folder;
 use fault::{Fault, Verb};
 use temp::TempFile;
@@ -175,7 +177,7 @@ impl Shared {
         self.sweep_once(&root);
         let mut temp = TempFile::create(&root, self.access)?;
         temp.write_all(parts)?;
-        temp.publish(&root, key)
+        temp.publish(&root, key.as_str())
     }
 
     /// Removes old temporary files once per process; not being able to is no reason to refuse a

@@ -50,6 +50,15 @@ pub fn open(url: &str, options: &OpenOptions) -> Result<Arc<dyn Store>, Error> {
 }
 
 fn local(url: &str, path: &str, options: &OpenOptions) -> Result<Arc<dyn Store>, Error> {
+    let path = absolute(url, path, options)?;
+    Ok(Arc::new(if options.create {
+        LocalStore::create(path, options.access)?
+    } else {
+        LocalStore::open(path, options.access)
+    }))
+}
+
+fn absolute<'p>(url: &str, path: &'p str, options: &OpenOptions) -> Result<&'p Path, Error> {
     if !options.secrets.is_empty() {
         return Err(refused(url, "a directory needs no credentials, but some were given"));
     }
@@ -58,11 +67,18 @@ fn local(url: &str, path: &str, options: &OpenOptions) -> Result<Arc<dyn Store>,
         // PostgreSQL runs commands in its data directory: a relative path would mean another place.
         return Err(refused(url, "the path of a directory must be absolute"));
     }
-    Ok(Arc::new(if options.create {
-        LocalStore::create(path, options.access)?
-    } else {
-        LocalStore::open(path, options.access)
-    }))
+    Ok(path)
+}
+
+/// The directory that `url` means.
+pub(crate) fn local_path(url: &str, options: &OpenOptions) -> Result<String, Error> {
+    let path = match url.split_once("://") {
+        None => url.to_owned(),
+        Some(("file", rest)) => file_path(url, rest)?,
+        Some((scheme, _)) => return Err(unknown(url, "scheme", scheme, &SCHEMES)),
+    };
+    absolute(url, &path, options)?;
+    Ok(path)
 }
 
 fn file_path(url: &str, rest: &str) -> Result<String, Error> {

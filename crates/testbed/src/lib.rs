@@ -1,6 +1,6 @@
 //! Real components for tests: PostgreSQL of every supported major, an S3-compatible server and a
-//! wire that fails before it, a mail server, servers of DNS, proxies that lead users, a manager of
-//! units, Kubernetes, full disks, and folders that user `postgres` can use.
+//! wire that fails before it, a mail server, Alertmanager, servers of DNS, proxies that lead users,
+//! a manager of units, Kubernetes, full disks, and folders that user `postgres` can use.
 //!
 //! Refuses to know: any crate of ours. A missing component fails the test with the command that
 //! installs it; nothing is skipped. Everything stops and vanishes on drop, also after a panic.
@@ -20,6 +20,7 @@
 pub mod postgres;
 
 mod account;
+mod alertmanager;
 mod binary;
 mod daemon;
 mod disk;
@@ -36,6 +37,7 @@ mod units;
 mod workdir;
 
 pub use account::{as_postgres, can_drop_privileges, give_to_postgres};
+pub use alertmanager::Alertmanager;
 pub use binary::binary;
 pub use disk::SmallDisk;
 pub use dns::{Bind, PowerDns, ZONE};
@@ -46,5 +48,6 @@ pub use port::Port;
 pub use proxies::{HaProxy, Nginx};
 pub use proxy::{Mishap, Order, Proxy};
 pub use s3::S3;
+pub use tools::tool;
 pub use units::Units;
 pub use workdir::Workdir;

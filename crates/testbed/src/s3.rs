@@ -95,6 +95,39 @@ impl S3 {
         keys.map(|(key, _)| key.to_owned()).collect()
     }
 
+    /// Puts an object, as an application would.
+    ///
+    /// # Panics
+    /// When the server does not take it.
+    pub fn put(&self, key: &str, content: &[u8]) {
+        let path = format!("/{}/{key}", self.bucket);
+        let answer = request(self.server.address(), "PUT", &path, content);
+        assert_eq!(answer.expect("ask the S3 server to put").0, 200, "put '{path}'");
+    }
+
+    /// Returns the text of an object; `None` when there is none.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub fn text(&self, key: &str) -> Option<String> {
+        let path = format!("/{}/{key}", self.bucket);
+        let answer = request(self.server.address(), "GET", &path, b"");
+        let (status, body) = answer.expect("ask the S3 server for an object");
+        (status == 200).then(|| String::from_utf8(body).expect("it is text"))
+    }
+
+    /// Returns an object's content.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn get(&self, key: &str) -> Vec<u8> {
+        let path = format!("/{}/{key}", self.bucket);
+        let answer = request(self.server.address(), "GET", &path, b"");
+        let (status, body) = answer.expect("ask the S3 server to get");
+        assert_eq!(status, 200, "get '{path}'");
+        body
+    }
+
     /// Stops the server's process without ending it: requests are accepted and never answered.
     pub fn pause(&self) {
         self.server.signal(Signal::STOP);

@@ -25,3 +25,12 @@ pub(crate) fn caches() -> Vec<PathBuf> {
 pub(crate) fn find(relative: &str) -> Option<PathBuf> {
     caches().into_iter().map(|cache| cache.join(relative)).find(|path| path.exists())
 }
+
+/// Returns a program that other people's formats are checked with: `promtool`, `crontab`.
+///
+/// # Panics
+/// When it is not installed.
+pub fn tool(name: &str) -> PathBuf {
+    let found = find(&format!("checkers/usr/bin/{name}"));
+    found.unwrap_or_else(|| panic!("{name} is not installed; run: {INSTALL_COMMAND}"))
+}

@@ -41,8 +41,8 @@ const PLACES: &[Place] = &[
     layered(4, "restore", &["stdx", "pg", "store", "repository"]),
     // Plans and runs: they know ports, not who implements them.
     layered(4, "recovery", &["stdx", "store", "repository"]),
-    // What performs steps: never the order of steps.
-    layered(5, "providers", &["stdx", "pg", "pgclient", "recovery"]),
+    // What performs steps: never the order of steps. Files that rows point to lie in buckets.
+    layered(5, "providers", &["stdx", "pg", "store", "pgclient", "recovery"]),
     // Runs in a made-up world: no program uses it.
     layered(5, "sim", &["stdx", "store", "repository", "recovery"]),
     layered(

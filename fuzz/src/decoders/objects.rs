@@ -107,6 +107,7 @@ pub fn tree(bytes: &[u8]) {
 
 pub fn root(bytes: &[u8]) {
     let _ = repository::root::decode(&frames(bytes));
+    let _ = repository::dump::decode(&frames(bytes));
 }
 
 pub fn wal_object(bytes: &[u8]) {

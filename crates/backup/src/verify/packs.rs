@@ -8,12 +8,12 @@ use repository::{Error, Kind, Label, PackId, names, pack_index};
 
 use super::Run;
 
-/// A pack that backups refer to.
+/// A pack that backups or dumps refer to.
 #[derive(Clone, Debug)]
 pub(super) struct Needed {
     /// Its size as the first root says; unknown for one that a compaction made.
     pub(super) size: Option<u64>,
-    /// The first backup that needs it.
+    /// The first backup or dump that needs it.
     pub(super) label: Label,
 }
 
@@ -107,7 +107,7 @@ impl Run<'_> {
     pub(super) async fn pack(&mut self, id: PackId, needed: &Needed, deep: bool) {
         self.result.packs += 1;
         if let Err(error) = self.prove_pack(id, needed, deep).await {
-            self.find(&format!("{} of backup {}", names::pack(id), needed.label), error);
+            self.find(&format!("{} of {}", names::pack(id), needed.label), error);
         }
     }
 

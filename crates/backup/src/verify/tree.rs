@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use repository::root::{self, Summary};
-use repository::tree::{Content, EntryKind};
+use repository::dump::{self, DumpSummary};
+use repository::root::{self, PackEntry, Summary};
+use repository::tree::{Content, Entry, EntryKind, NodeRef};
 use repository::walk::{self, Walk};
 use repository::{Error, PackId};
 
@@ -37,22 +38,83 @@ impl Run<'_> {
         self.wal_of_backup(summary, &name).await
     }
 
-    /// Walks the whole tree: every node proves itself, and every pack referred to is in the table.
+    /// A dump's root, its tree, and that every stream it names is there.
+    pub(super) async fn dump(
+        &mut self,
+        summary: &DumpSummary,
+        needed: &mut BTreeMap<PackId, Needed>,
+    ) -> Result<(), Error> {
+        let name = format!("dump {}", summary.label);
+        let root = match dump::read(self.repository, self.lineage.id, &summary.label).await {
+            Ok(root) => root,
+            Err(error) => {
+                self.find(&name, error.to_string());
+                return Ok(());
+            }
+        };
+        for entry in &root.packs {
+            needed
+                .entry(entry.id)
+                .or_insert_with(|| Needed { size: Some(entry.size), label: summary.label.clone() });
+        }
+        self.find_moves(root.packs.iter().map(|pack| pack.id)).await?;
+        let mut sizes = BTreeMap::new();
+        let proved = self.entries(root.summary.tree, &root.packs, |entry| {
+            sizes.insert(String::from_utf8_lossy(&entry.path).into_owned(), entry.size);
+        });
+        if let Err(what) = proved.await {
+            self.find(&name, what);
+            return Ok(());
+        }
+        for stream in root.databases.iter().flat_map(|database| &database.streams) {
+            match sizes.get(&stream.path) {
+                Some(size) if *size == stream.size => {}
+                Some(size) => {
+                    let (path, expected) = (&stream.path, stream.size);
+                    let what = format!("stream '{path}': expected {expected} bytes, seen {size}");
+                    self.find(&name, what);
+                }
+                None => self.find(&name, format!("stream '{}' is missing", stream.path)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The tree of a backup: it must have `pg_control` and as many entries as the summary says.
     async fn tree(&mut self, root: &root::Root) -> Result<(), String> {
-        let known: BTreeSet<PackId> = root.packs.iter().map(|pack| pack.id).collect();
-        let text = |error: Error| error.to_string();
-        let mut entries = Walk::new(self.repository, root.summary.tree);
-        let mut files = 0;
-        let mut control = false;
-        while let Some(entry) = entries.next().await.map_err(text)? {
-            let path = String::from_utf8_lossy(&entry.path).into_owned();
+        let (mut files, mut control) = (0, false);
+        let proved = self.entries(root.summary.tree, &root.packs, |entry| {
             if entry.kind != EntryKind::Attachment {
                 files += 1;
             }
-            control |= path == pg::control::CONTROL_FILE_PATH;
+            control |= entry.path == pg::control::CONTROL_FILE_PATH.as_bytes();
+        });
+        proved.await?;
+        match (control, files == root.summary.entries) {
+            (false, _) => Err(format!("it does not hold {}", pg::control::CONTROL_FILE_PATH)),
+            (true, false) => {
+                Err(format!("expected {} entries, seen {files}", root.summary.entries))
+            }
+            (true, true) => Ok(()),
+        }
+    }
+
+    /// Walks a whole tree: every node proves itself, and every pack referred to is in the table.
+    async fn entries(
+        &self,
+        top: NodeRef,
+        packs: &[PackEntry],
+        mut each: impl FnMut(&Entry),
+    ) -> Result<(), String> {
+        let known: BTreeSet<PackId> = packs.iter().map(|pack| pack.id).collect();
+        let text = |error: Error| error.to_string();
+        let mut entries = Walk::new(self.repository, top);
+        while let Some(entry) = entries.next().await.map_err(text)? {
+            each(&entry);
             if matches!(entry.content, Content::Inline(_)) {
                 continue;
             }
+            let path = String::from_utf8_lossy(&entry.path).into_owned();
             let mut end = 0;
             for leaf in walk::leaves(self.repository, &entry.content).await.map_err(text)? {
                 let (begin, len) = leaf.span();
@@ -76,12 +138,6 @@ impl Run<'_> {
                 ));
             }
         }
-        match (control, files == root.summary.entries) {
-            (false, _) => Err(format!("it does not hold {}", pg::control::CONTROL_FILE_PATH)),
-            (true, false) => {
-                Err(format!("expected {} entries, seen {files}", root.summary.entries))
-            }
-            (true, true) => Ok(()),
-        }
+        Ok(())
     }
 }

@@ -74,7 +74,7 @@ pub(crate) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
 }
 
 /// Ctrl-C or a stop by the system: uploads are given up properly, nothing of the backup stays.
-async fn stop_signal() -> std::io::Result<()> {
+pub(crate) async fn stop_signal() -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut interrupt, mut terminate) =
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);

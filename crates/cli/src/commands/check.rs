@@ -3,6 +3,7 @@
 mod cluster;
 mod repositories;
 mod service;
+mod templates;
 mod traffic;
 
 use recovery::service::{Database, Service};
@@ -104,6 +105,7 @@ pub(crate) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
     block_on(async {
         let mut findings = Findings::default();
         findings.good("configuration", format!("'{}' is valid", config.path.display()));
+        templates::check(&config, &mut findings);
         for cluster in clusters {
             repositories::check(&config, cluster, arguments.read_only, &mut findings).await;
             cluster::check(context, &config, cluster, &mut findings).await;

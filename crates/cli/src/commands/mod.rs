@@ -8,12 +8,15 @@ pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod diagnose;
 pub(crate) mod drill;
+pub(crate) mod dump;
 pub(crate) mod explain;
+pub(crate) mod finding;
 pub(crate) mod incident;
 pub(crate) mod init;
 pub(crate) mod key;
 pub(crate) mod kubernetes;
 pub(crate) mod locate;
+pub(crate) mod metrics;
 pub(crate) mod person;
 pub(crate) mod plan;
 pub(crate) mod recover;
@@ -22,6 +25,7 @@ pub(crate) mod restore;
 pub(crate) mod run;
 pub(crate) mod runbook;
 pub(crate) mod runs;
+pub(crate) mod schedule;
 pub(crate) mod target_arguments;
 pub(crate) mod verify;
 pub(crate) mod version;
@@ -56,6 +60,7 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> anyhow::Result<u8>
         Command::Backup(arguments) => backup::run(&context, &arguments),
         Command::Backups(arguments) => backups::run(&context, &arguments),
         Command::Window(arguments) => window::run(&context, &arguments),
+        Command::Dump { command } => dump::run(&context, &command),
         Command::Wal { command } => wal::run(&context, &command),
         Command::Locate(arguments) => locate::run(&context, &arguments),
         Command::Restore(arguments) => restore::run(&context, &arguments),
@@ -68,10 +73,13 @@ pub(crate) fn run(arguments: Arguments, printer: &Printer) -> anyhow::Result<u8>
         Command::Runs(arguments) => runs::run(&context, &arguments),
         Command::Run { command } => run::run(&context, &command),
         Command::Report(arguments) => report::run(&context, &arguments),
+        Command::Finding { command } => finding::run(&context, &command),
         Command::Incident { command } => incident::run(&context, &command),
         Command::Kubernetes { command } => kubernetes::run(&context, &command),
         Command::Person { command } => person::run(&context, &command),
         Command::Verify(arguments) => verify::run(&context, &arguments),
+        Command::Schedule { command } => schedule::run(&context, &command),
+        Command::Metrics(arguments) => metrics::run(&context, &arguments),
         Command::Key { command } => key::run(&context, &command),
         Command::Explain(arguments) => explain::run(&context, &arguments),
         Command::Completions(arguments) => completions::run(&arguments),

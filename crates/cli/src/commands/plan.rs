@@ -1,6 +1,7 @@
 //! `rollforward plan SERVICE`: every step with its effect, its undo and its time; nothing is
 //! touched.
 
+use providers::About;
 use recovery::inventory::Inventory;
 use recovery::method::{Method, Wish};
 use recovery::plan::{Mode, Plan, Target, confirmation, plan_text};
@@ -35,6 +36,12 @@ pub(crate) struct Wanted {
     /// The table that was damaged, for the search
     #[arg(long, value_name = "NAME")]
     pub(crate) table: Option<String>,
+    /// The standby site to go on at: the service's own site is lost
+    #[arg(long, value_name = "NAME")]
+    pub(crate) site: Option<String>,
+    /// Somebody has broken in: recover to before, rotate credentials, hold evidence, tell legal
+    #[arg(long)]
+    pub(crate) breach: bool,
     /// When somebody or something noticed: the clock of the RTO starts there [default: now]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub(crate) started_at: Option<jiff::Timestamp>,
@@ -81,6 +88,24 @@ pub(crate) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
 }
 
 impl Wanted {
+    /// The service where it is to be recovered or drilled.
+    fn placed(&self, service: &Service, mode: Mode) -> anyhow::Result<Service> {
+        let Some(name) = &self.site else { return Ok(service.clone()) };
+        let placed = match mode {
+            Mode::Incident => service.at_site(name),
+            Mode::Drill | Mode::Copy => service.drilled_at(name),
+        };
+        placed.ok_or_else(|| {
+            let known: Vec<&str> = service.sites.keys().map(String::as_str).collect();
+            let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+            Error::Usage(format!(
+                "service '{}' has no site '{name}'; it has: {known}",
+                service.name
+            ))
+            .into()
+        })
+    }
+
     /// What the operator wants, in the planner's words.
     pub(crate) fn wish(&self) -> Wish {
         let arguments = &self.target;
@@ -116,6 +141,8 @@ impl Wanted {
         let now = SystemClock::new().now();
         Ok(Asked {
             wish: self.wish(),
+            is_breach: self.breach,
+            is_site_lost: self.site.is_some(),
             backup: self.target.backup.as_ref().map(ToString::to_string),
             alert_at: self.started_at.unwrap_or(now),
             about: self.about,
@@ -133,6 +160,8 @@ pub(crate) async fn make(
     mode: Mode,
 ) -> anyhow::Result<(Plan, Inventory)> {
     let mut asked = wanted.asked()?;
+    let placed = wanted.placed(service, mode)?;
+    let service = &placed;
     if mode != Mode::Incident && asked.wish.target.is_none() && !asked.wish.before_incident {
         asked.wish.target = Some(Target::Latest);
     }
@@ -142,6 +171,7 @@ pub(crate) async fn make(
         wish: asked.wish,
         binary: env!("CARGO_PKG_VERSION").into(),
         persons: config.persons.clone(),
+        is_breach: wanted.breach,
     };
     let plan = compile(service, &request, &inventory).map_err(|error| refused(&error))?;
     Ok((plan, inventory))
@@ -150,7 +180,7 @@ pub(crate) async fn make(
 /// Steps that no provider of this binary performs, for people. A run with one of them must not
 /// begin: it would end in the middle, with users shut out.
 pub(crate) fn not_performable(config: &Config, plan: &Plan) -> anyhow::Result<Vec<String>> {
-    let effects = providers(config, &plan.service)?;
+    let effects = providers(config, About::default())?;
     let steps = plan.steps.iter().filter(|step| !step.kind.is_recorded_only());
     let missing = steps.filter(|step| effects.of(step).is_none());
     Ok(missing.map(|step| format!("{} ({})", step.id, step.effect)).collect())

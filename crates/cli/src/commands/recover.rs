@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use recovery::inventory::Inventory;
 use recovery::journal::{
-    Appended, Entry, Home, IncidentEntry, IncidentState, Loaded, append_incident, claim,
-    claimed_by, incidents, load_incident,
+    Appended, Entry, Home, IncidentEntry, Loaded, append_incident, claim, claimed_by,
+    load_incident, open_incident, open_incident_of,
 };
 use recovery::machine::State;
 use recovery::plan::{
@@ -15,10 +15,11 @@ use recovery::plan::{
 use recovery::service::{Database, Service};
 use stdx::{Clock, Id, SystemClock};
 
-use super::Context;
 use super::plan::{Wanted, make, must_be_performable};
+use super::{Context, finding};
 use crate::config::Config;
 use crate::failure::Error;
+use crate::orchestra::channels::about_run;
 use crate::orchestra::driver::{drive_to_end, driver, exit_code, own_program};
 use crate::orchestra::{files, open_home, persons};
 use crate::secrets;
@@ -106,7 +107,8 @@ async fn salvage_first(
     service: &Service,
 ) {
     let Database::Cluster(place) = &service.database else { return };
-    if arguments.no_salvage || !arguments.wanted.before_incident {
+    let is_lost = arguments.wanted.site.is_some();
+    if arguments.no_salvage || is_lost || !arguments.wanted.before_incident {
         return;
     }
     let Ok(own) = own_program(config) else { return };
@@ -180,10 +182,7 @@ async fn incident(
     alert_at: jiff::Timestamp,
     by: &str,
 ) -> anyhow::Result<String> {
-    let open = incidents(home).await?.into_iter().find(|incident| {
-        incident.service == service.name && incident.state != IncidentState::Closed
-    });
-    if let Some(open) = open {
+    if let Some(open) = open_incident_of(home, &service.name).await? {
         return Ok(open.id);
     }
     let id = named(&service.name);
@@ -194,8 +193,7 @@ async fn incident(
     ]);
     let now = SystemClock::new().now();
     let entry = IncidentEntry { kind: "open".into(), at: now, by: by.into(), fields };
-    append_incident(home, &id, &entry).await?;
-    Ok(id)
+    Ok(open_incident(home, &service.name, &id, &entry).await?.id)
 }
 
 /// A name that can be spoken: `tms-1120-k7f3`.
@@ -243,7 +241,8 @@ async fn begin(
         originals: known,
     };
     create(config, home, &run, plan, entry).await?;
-    let fields = Parameters::from([("run".into(), run.clone())]);
+    let fields =
+        Parameters::from([("run".into(), run.clone()), ("target".into(), plan.target.to_string())]);
     let entry = IncidentEntry { kind: "run".into(), at: now, by: requester.into(), fields };
     append_incident(home, &incident, &entry).await?;
     Ok(home.load(&run).await?)
@@ -309,9 +308,22 @@ pub(crate) async fn drive_run(
     ));
     let state = State::replay(&loaded.records)?;
     let no_wait = no_wait || !std::io::stdin().is_terminal();
-    let driver = driver(config, home, &service.name, context.printer, state.epoch, no_wait)?;
+    let incident = load_incident(home, &state.incident).await.ok();
+    let about = about_run(config, &state, incident.as_ref());
+    let driver = driver(config, home, about, context.printer, state.epoch, no_wait)?;
     let (ended, report, path) = drive_to_end(config, &driver, service, loaded).await?;
     context.printer.result(&report.to_value(), recovery::report::markdown(&report).trim_end());
+    if report.ended.is_some() && report.state.plan.mode == Mode::Drill {
+        for text in finding::of_drill(home, &report).await? {
+            context.printer.note(&format!("finding: {text}"));
+        }
+        context.printer.next(&format!(
+            "read '{}'; what is to be mended: rollforward finding list {}",
+            path.display(),
+            service.name
+        ));
+        return Ok(exit_code(&ended));
+    }
     context.printer.next(&match report.ended {
         Some(_) => format!(
             "read '{}'; rollforward incident close {}",

@@ -27,6 +27,7 @@ struct Outcome {
     cluster: String,
     deep: bool,
     backups: u64,
+    dumps: u64,
     packs: u64,
     wal_files: u64,
     bytes: u64,
@@ -66,14 +67,19 @@ fn print(context: &Context<'_>, cluster: &str, deep: bool, verified: Verificatio
         cluster: cluster.into(),
         deep,
         backups: verified.backups,
+        dumps: verified.dumps,
         packs: verified.packs,
         wal_files: verified.wal_files,
         bytes: verified.bytes,
         findings: findings.collect(),
     };
     let mut text = format!(
-        "{}, {}, {}{}: {}",
+        "{}{}, {}, {}{}: {}",
         count(outcome.backups, "backup"),
+        match outcome.dumps {
+            0 => String::new(),
+            some => format!(", {}", count(some, "dump")),
+        },
         count(outcome.packs, "pack"),
         count(outcome.wal_files, "WAL file"),
         if deep { format!(", {} read", ByteCount::new(outcome.bytes)) } else { String::new() },

@@ -75,8 +75,11 @@ pub(super) fn writer(
 
 /// The Kubernetes clusters that a service names.
 pub(crate) fn contexts(service: &Service) -> Vec<&str> {
-    let drill = service.drill.iter().chain(&service.staging);
+    let sites = service.sites.values().map(|site| &site.bindings);
+    let drill = service.drill.iter().chain(&service.staging).chain(sites);
+    let activated = drill.clone().flat_map(|it| &it.activate).chain(&service.activate);
     let writers = service.writers.iter().chain(drill.clone().flat_map(|it| &it.writers));
+    let writers = writers.chain(activated);
     let writers = writers.filter_map(|writer| match writer {
         Writer::Kubernetes { context, .. } => Some(context.as_str()),
         _ => None,

@@ -1,8 +1,12 @@
 //! The configuration: what `rollforward.toml` says, checked and typed.
 
+pub(crate) mod dumps;
 mod error;
 mod kubernetes;
+mod notify;
+mod schedule;
 pub(crate) mod service;
+mod site;
 mod traffic;
 mod wire;
 
@@ -14,6 +18,10 @@ use repository::Compression;
 
 pub(crate) use error::{CODES, Error};
 pub(crate) use kubernetes::{KubernetesConfig, contexts};
+pub(crate) use notify::{
+    AboutService, Channel, ChannelKind, PagePlace, TemplateConfig, TemplateText,
+};
+pub(crate) use schedule::{Job, Schedule};
 
 /// Where the configuration is looked for when no option names it.
 pub(crate) const DEFAULT_PATHS: [&str; 2] =
@@ -35,6 +43,8 @@ pub(crate) struct Config {
     pub(crate) repositories: BTreeMap<String, RepositoryConfig>,
     /// Clusters by name.
     pub(crate) clusters: BTreeMap<String, ClusterConfig>,
+    /// What others make and keep.
+    pub(crate) others: dumps::Others,
     /// Repositories that runs are journaled in, the home first.
     pub(crate) journal: Vec<String>,
     /// Who may request and approve.
@@ -43,51 +53,14 @@ pub(crate) struct Config {
     pub(crate) channels: BTreeMap<String, Channel>,
     /// Kubernetes clusters by name.
     pub(crate) kubernetes: BTreeMap<String, KubernetesConfig>,
+    /// Texts for stakeholders by name.
+    pub(crate) templates: BTreeMap<String, TemplateConfig>,
     /// Services by name.
     pub(crate) services: BTreeMap<String, Service>,
-}
-
-/// A channel that people are told through.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Channel {
-    /// What it is.
-    pub(crate) kind: ChannelKind,
-    /// After how long without an answer which person is told.
-    pub(crate) escalate: Option<(std::time::Duration, String)>,
-}
-
-/// What a channel is; secrets are references.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum ChannelKind {
-    /// PagerDuty's Events API v2.
-    PagerDuty {
-        /// The routing key.
-        key: String,
-        /// Where events go.
-        url: String,
-    },
-    /// A Slack incoming webhook: its address is the secret.
-    Slack(String),
-    /// Mail.
-    Email {
-        /// Host and port.
-        server: String,
-        /// The sender.
-        from: String,
-        /// The recipients.
-        to: Vec<String>,
-        /// `user:password`.
-        login: Option<String>,
-        /// Without TLS: for a relay on this machine.
-        is_plain: bool,
-    },
-    /// A POST of JSON, signed when there is a secret.
-    Webhook {
-        /// Where to.
-        url: String,
-        /// The secret that signs.
-        secret: Option<String>,
-    },
+    /// What runs by itself.
+    pub(crate) schedule: Schedule,
+    /// What services say of their alerts, by the service's name.
+    pub(crate) about: BTreeMap<String, AboutService>,
 }
 
 /// One repository.
@@ -214,6 +187,7 @@ impl Config {
                 return Err(invalid("journal".into(), unknown_repository(name, &repositories)));
             }
         }
+        let others = dumps::others(&mut file, &clusters).map_err(|(key, why)| invalid(key, why))?;
         let around = Around::parse(path, &mut file, &clusters)?;
         let state_directory =
             file.state_directory.unwrap_or_else(|| STATE_DIRECTORY_DEFAULT.into());
@@ -225,11 +199,15 @@ impl Config {
             state_directory,
             repositories,
             clusters,
+            others,
             journal: file.journal,
             persons: around.persons,
             channels: around.channels,
             kubernetes: around.kubernetes,
+            templates: around.templates,
             services: around.services,
+            schedule: around.schedule,
+            about: around.about,
         })
     }
 
@@ -279,7 +257,10 @@ struct Around {
     persons: Persons,
     channels: BTreeMap<String, Channel>,
     kubernetes: BTreeMap<String, KubernetesConfig>,
+    templates: BTreeMap<String, TemplateConfig>,
     services: BTreeMap<String, Service>,
+    schedule: Schedule,
+    about: BTreeMap<String, AboutService>,
 }
 
 impl Around {
@@ -290,20 +271,7 @@ impl Around {
     ) -> Result<Self, Error> {
         let invalid =
             |key: String, reason: String| Error::Invalid { path: path.into(), key, reason };
-        let mut channels = BTreeMap::new();
-        for (name, table) in std::mem::take(&mut file.notify) {
-            let read = service::channel(table);
-            let read = read.map_err(|(key, why)| invalid(format!("notify.{name}.{key}"), why))?;
-            channels.insert(name, read);
-        }
-        for (name, channel) in &channels {
-            if let Some((_, to)) = &channel.escalate
-                && !file.person.contains_key(to)
-            {
-                let why = format!("there is no person '{to}'");
-                return Err(invalid(format!("notify.{name}.escalate.to"), why));
-            }
-        }
+        let (channels, templates) = told(path, file)?;
         let mut kubernetes = BTreeMap::new();
         for (name, table) in &file.kubernetes {
             let read = kubernetes::cluster(table)
@@ -314,13 +282,57 @@ impl Around {
             .into_iter()
             .map(|(name, table)| (name, Person { key: table.key, roles: table.roles }));
         let mut services = BTreeMap::new();
-        for (name, table) in std::mem::take(&mut file.service) {
+        let mut about = BTreeMap::new();
+        for (name, mut table) in std::mem::take(&mut file.service) {
+            let (alerts, told) =
+                (std::mem::take(&mut table.alerts), std::mem::take(&mut table.about));
+            let read = notify::about(alerts, told);
+            let read = read.map_err(|(key, why)| invalid(format!("service.{name}.{key}"), why))?;
+            about.insert(name.clone(), read);
             let read = service::service(&name, table, clusters, &channels, &kubernetes);
             let read = read.map_err(|(key, why)| invalid(format!("service.{name}.{key}"), why))?;
             services.insert(name, read);
         }
-        Ok(Self { persons: persons.collect(), channels, kubernetes, services })
+        let schedule = schedule::schedule(std::mem::take(&mut file.schedule), &channels)
+            .map_err(|(key, why)| invalid(format!("schedule.{key}"), why))?;
+        let persons = persons.collect();
+        Ok(Self { persons, channels, kubernetes, templates, services, schedule, about })
     }
+}
+
+type Told = (BTreeMap<String, Channel>, BTreeMap<String, TemplateConfig>);
+
+/// Channels and templates.
+fn told(path: &Path, file: &mut wire::File) -> Result<Told, Error> {
+    let invalid = |key: String, reason: String| Error::Invalid { path: path.into(), key, reason };
+    let mut templates = BTreeMap::new();
+    for (name, table) in std::mem::take(&mut file.template) {
+        let read = notify::template(table);
+        let read = read.map_err(|(_, why)| invalid(format!("template.{name}"), why))?;
+        templates.insert(name, read);
+    }
+    let mut channels = BTreeMap::new();
+    for (name, table) in std::mem::take(&mut file.notify) {
+        let read = notify::channel(&name, table);
+        let read = read.map_err(|(key, why)| invalid(format!("notify.{name}.{key}"), why))?;
+        channels.insert(name, read);
+    }
+    for (name, channel) in &channels {
+        if let Some(unknown) = channel.template.as_ref()
+            && unknown != recovery::template::BUILT_IN.0
+            && !templates.contains_key(unknown)
+        {
+            let why = format!("there is no table [template.{unknown}]");
+            return Err(invalid(format!("notify.{name}.template"), why));
+        }
+        if let Some((_, to)) = &channel.escalate
+            && !file.person.contains_key(to)
+        {
+            let why = format!("there is no person '{to}'");
+            return Err(invalid(format!("notify.{name}.escalate.to"), why));
+        }
+    }
+    Ok((channels, templates))
 }
 
 /// A key inside a table and what is wrong with it.

@@ -1,15 +1,18 @@
 //! From the tables of services to what plans are made of: checked, typed, nothing resolved.
 
+pub(super) mod files;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use recovery::service::{
-    BindingPlace, Bindings, ClusterPlace, Database, Door, Escalation, Expectation, Files, Form,
-    LocalCluster, Objectives, OnFailure, Policy, Rds, SchemaTool, Service, Setting, SettingPlace,
-    Smoke, TableCheck, Validation, Writer,
+    Breach, ClusterPlace, Database, Door, Escalation, Expectation, Form, LocalCluster, Objectives,
+    OnFailure, Policy, Rds, SchemaTool, Service, Setting, SettingPlace, Smoke, TableCheck,
+    Validation, Writer,
 };
 
 use super::kubernetes::{self, KubernetesConfig, contexts, network};
+use super::site::{bindings, sites};
 use super::wire::{self, Words};
 use super::{Channel, ClusterConfig, SecretRef};
 
@@ -100,12 +103,12 @@ pub(super) fn service(
         database: database(&table.database, clusters)?,
         setting,
         door: table.door.as_ref().map(|table| door("door", table)).transpose()?,
+        health: health("writers", &table.writers)?,
         writers: writers("writers", &table.writers)?,
-        files: table
-            .files
-            .into_iter()
-            .map(|table| Files { bucket: table.bucket, keys_sql: table.keys_sql })
-            .collect(),
+        activate: Vec::new(),
+        files: files::files("files", &table.files)?,
+        sites: sites(table.site)?,
+        breach: table.breach.map(|table| breach(table, channels)).transpose()?,
         validation: validation(table.validate)?,
         smoke: smokes("smoke", &table.smoke)?,
         traffic: super::traffic::traffic("traffic", &table.traffic)?,
@@ -177,7 +180,7 @@ fn database(
     }))
 }
 
-fn setting(key: &str, table: &wire::SettingTable) -> Result<Setting, Problem> {
+pub(super) fn setting(key: &str, table: &wire::SettingTable) -> Result<Setting, Problem> {
     let (kind, value) = one_of(
         key,
         &[
@@ -239,7 +242,7 @@ fn setting(key: &str, table: &wire::SettingTable) -> Result<Setting, Problem> {
     Ok(Setting { place, form, fields: table.fields.clone() })
 }
 
-fn door(key: &str, table: &wire::DoorTable) -> Result<Door, Problem> {
+pub(super) fn door(key: &str, table: &wire::DoorTable) -> Result<Door, Problem> {
     let text = |name: &str, words: &Option<Words>| match words {
         Some(Words::Text(text)) => Ok(text.clone()),
         _ => wrong(&format!("{key}.{name}"), "expected a text"),
@@ -289,7 +292,7 @@ fn door(key: &str, table: &wire::DoorTable) -> Result<Door, Problem> {
     })
 }
 
-fn writers(key: &str, tables: &[wire::WriterTable]) -> Result<Vec<Writer>, Problem> {
+pub(super) fn writers(key: &str, tables: &[wire::WriterTable]) -> Result<Vec<Writer>, Problem> {
     let numbered = tables.iter().enumerate();
     numbered.map(|(at, table)| writer(&format!("{key}[{at}]"), table)).collect()
 }
@@ -322,6 +325,38 @@ fn writer(key: &str, table: &wire::WriterTable) -> Result<Writer, Problem> {
             None => return wrong(&format!("{key}.github"), "is missing: owner and repository"),
         },
     })
+}
+
+fn breach(
+    table: wire::BreachTable,
+    channels: &BTreeMap<String, Channel>,
+) -> Result<Breach, Problem> {
+    if let Some(unknown) = table.tell.iter().find(|name| !channels.contains_key(*name)) {
+        return wrong("breach.tell", format!("there is no channel '{unknown}' in [notify]"));
+    }
+    if table.commands.iter().any(Vec::is_empty) {
+        return wrong("breach.commands", "expected commands: lists of words");
+    }
+    for (role, password) in &table.rotate {
+        reference(&format!("breach.rotate.{role}"), password)?;
+    }
+    Ok(Breach { tell: table.tell, roles: table.rotate, commands: table.commands })
+}
+
+/// What writers must answer before the next one is started.
+pub(super) fn health(
+    key: &str,
+    tables: &[wire::WriterTable],
+) -> Result<BTreeMap<String, Smoke>, Problem> {
+    let mut all = BTreeMap::new();
+    for (at, table) in tables.iter().enumerate() {
+        let Some(asked) = &table.health else { continue };
+        let key = format!("{key}[{at}]");
+        let name = writer(&key, table)?.name().to_owned();
+        let read = smokes(&format!("{key}.health"), std::slice::from_ref(asked))?;
+        all.extend(read.into_iter().map(|smoke| (name.clone(), smoke)));
+    }
+    Ok(all)
 }
 
 fn validation(table: wire::ValidateTable) -> Result<Validation, Problem> {
@@ -359,7 +394,7 @@ fn unit(name: String) -> String {
     }
 }
 
-fn smokes(key: &str, tables: &[wire::SmokeTable]) -> Result<Vec<Smoke>, Problem> {
+pub(super) fn smokes(key: &str, tables: &[wire::SmokeTable]) -> Result<Vec<Smoke>, Problem> {
     let numbered = tables.iter().enumerate();
     numbered.map(|(at, table)| smoke(&format!("{key}[{at}]"), table)).collect()
 }
@@ -407,74 +442,6 @@ fn policy(table: &wire::PolicyTable) -> Result<Policy, Problem> {
         extra_loss: time("policy.extra_loss", &table.extra_loss, default.extra_loss)?,
         keep_old: time("policy.keep_old", &table.keep_old, default.keep_old)?,
     })
-}
-
-fn bindings(key: &str, table: &wire::BindingsTable) -> Result<Bindings, Problem> {
-    let database = match (&table.database.directory, &table.database.subnet_group) {
-        (Some(path), None) if path.starts_with('/') => BindingPlace::Directory(path.clone()),
-        (None, Some(group)) => BindingPlace::Network {
-            subnet_group: group.clone(),
-            security_groups: table.database.security_groups.clone(),
-        },
-        _ => {
-            return wrong(
-                &format!("{key}.database"),
-                "expected 'directory', an absolute path, or 'subnet_group'",
-            );
-        }
-    };
-    let setting_of = table.setting.as_ref();
-    let place = &table.database;
-    Ok(Bindings {
-        network: network(
-            &format!("{key}.database"),
-            place.address.as_ref(),
-            place.listen.as_ref(),
-            &place.clients,
-        )?,
-        database,
-        setting: setting_of.map(|table| setting(&format!("{key}.setting"), table)).transpose()?,
-        writers: writers(&format!("{key}.writers"), &table.writers)?,
-        door: table.door.as_ref().map(|table| door(&format!("{key}.door"), table)).transpose()?,
-        smoke: smokes(&format!("{key}.smoke"), &table.smoke)?,
-    })
-}
-
-/// A channel of `[notify]`.
-pub(super) fn channel(table: wire::NotifyTable) -> Result<Channel, Problem> {
-    let kinds = [
-        ("pagerduty", table.pagerduty.clone()),
-        ("slack", table.slack.clone()),
-        ("email", table.email.as_ref().map(|_| String::new())),
-        ("webhook", table.webhook.clone()),
-    ];
-    let (kind, value) = one_of("", &kinds)?;
-    let escalate = match table.escalate {
-        None => None,
-        Some(escalate) => Some((span("escalate.after", &escalate.after)?, escalate.to)),
-    };
-    let kind = match (kind, table.email) {
-        ("pagerduty", _) => super::ChannelKind::PagerDuty {
-            key: reference("pagerduty", &value)?,
-            url: table.url.unwrap_or_else(|| providers::PAGERDUTY_URL.into()),
-        },
-        (_, _) if table.url.is_some() => {
-            return wrong("url", "belongs to 'pagerduty': where another region takes its events");
-        }
-        ("slack", _) => super::ChannelKind::Slack(reference("slack", &value)?),
-        ("email", Some(email)) => super::ChannelKind::Email {
-            server: email.server,
-            from: email.from,
-            to: email.to,
-            login: email.login.map(|text| reference("email.login", &text)).transpose()?,
-            is_plain: email.plain,
-        },
-        _ => super::ChannelKind::Webhook {
-            url: value,
-            secret: table.secret.map(|text| reference("secret", &text)).transpose()?,
-        },
-    };
-    Ok(Channel { kind, escalate })
 }
 
 #[cfg(test)]

@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use providers::{Channel, KubernetesAccess, Mail, OwnProgram, Providers, Secrets};
+use providers::{About, Channel, KubernetesAccess, OwnProgram, Providers, Secrets};
 use recovery::effect::Effects;
 use recovery::journal::{Home, Loaded, Writer};
 use recovery::report::Report;
 use recovery::runner::{Driver, Ended, Faults, NoFaults, When};
 use recovery::service::Service;
+use recovery::template::Template;
 use stdx::{Id, SystemClock};
 use zeroize::Zeroizing;
 
-use super::{files, measured, show};
-use crate::config::{ChannelKind, Config};
+use super::{buckets, channels, files, measured, show};
+use crate::config::Config;
 use crate::output::Printer;
 use crate::{secrets, wiring};
 
@@ -87,16 +88,33 @@ pub(crate) fn own_program(config: &Config) -> anyhow::Result<OwnProgram> {
     Ok(OwnProgram { program: wiring::own_program()?, config: config.path.clone() })
 }
 
-/// Every provider of this binary.
-pub(crate) fn providers(config: &Config, service: &str) -> anyhow::Result<Arc<dyn Effects>> {
-    let channels: BTreeMap<String, Channel> = config
-        .channels
-        .iter()
-        .map(|(name, channel)| (name.clone(), resolved(&channel.kind, name, service)))
-        .collect();
+/// Every provider of this binary; channels speak of this.
+pub(crate) fn providers(config: &Config, about: About) -> anyhow::Result<Arc<dyn Effects>> {
+    with_channels(config, about, channels::resolved(config))
+}
+
+/// The same, with one template for all that is told.
+pub(crate) fn providers_in_words(
+    config: &Config,
+    about: About,
+    words: &(Template, Template),
+) -> anyhow::Result<Arc<dyn Effects>> {
+    let mut channels = channels::resolved(config);
+    for channel in channels.values_mut() {
+        channel.template = Some(words.clone());
+    }
+    with_channels(config, about, channels)
+}
+
+fn with_channels(
+    config: &Config,
+    about: About,
+    channels: BTreeMap<String, Channel>,
+) -> anyhow::Result<Arc<dyn Effects>> {
     let kubernetes = kubernetes_access(config);
     let made = Providers::new(own_program(config)?, Arc::new(Resolver), channels, kubernetes);
-    Ok(Arc::new(made.map_err(|why| anyhow::anyhow!("make the HTTP client: {why}"))?))
+    let made = made.map_err(|why| anyhow::anyhow!("make the HTTP client: {why}"))?;
+    Ok(Arc::new(made.with_buckets(Arc::new(buckets::Opener)).with_about(about)))
 }
 
 /// How the Kubernetes clusters of the configuration are reached.
@@ -112,44 +130,11 @@ pub(super) fn kubernetes_access(config: &Config) -> BTreeMap<String, KubernetesA
     access.collect()
 }
 
-/// A channel with its secrets; one whose secret does not resolve is told so when it is used.
-fn resolved(kind: &ChannelKind, name: &str, service: &str) -> Channel {
-    let secret = |reference: &Option<String>| match reference {
-        None => Ok(None),
-        Some(reference) => secrets::resolve_text(reference, name).map(Some),
-    };
-    match kind {
-        ChannelKind::Email { server, from, to, login, is_plain } => match secret(login) {
-            Ok(login) => Channel::Mail(Mail {
-                server: server.clone(),
-                from: from.clone(),
-                to: to.clone(),
-                login,
-                is_plain: *is_plain,
-                service: service.into(),
-            }),
-            Err(why) => Channel::Unusable(format!("email: {why}")),
-        },
-        ChannelKind::Webhook { url, secret: reference } => match secret(reference) {
-            Ok(secret) => Channel::Webhook { url: url.clone(), secret, service: service.into() },
-            Err(why) => Channel::Unusable(format!("webhook: {why}")),
-        },
-        ChannelKind::PagerDuty { key, url } => match secrets::resolve_text(key, name) {
-            Ok(key) => Channel::PagerDuty { url: url.clone(), key, service: service.into() },
-            Err(why) => Channel::Unusable(format!("pagerduty: {why}")),
-        },
-        ChannelKind::Slack(reference) => match secrets::resolve_text(reference, name) {
-            Ok(url) => Channel::Slack { url, service: service.into() },
-            Err(why) => Channel::Unusable(format!("slack: {why}")),
-        },
-    }
-}
-
 /// A driver; Ctrl-C asks it to pause after the step.
 pub(crate) fn driver(
     config: &Config,
     home: &Home,
-    service: &str,
+    about: About,
     printer: &Printer,
     epoch: u32,
     ends_when_waiting: bool,
@@ -170,7 +155,7 @@ pub(crate) fn driver(
             binary: env!("CARGO_PKG_VERSION").into(),
             boot: files::boot_id(),
         },
-        effects: providers(config, service)?,
+        effects: providers(config, about)?,
         clock: Arc::new(SystemClock::new()),
         observer: Arc::new(show::Lines::new(printer)),
         faults: faults(),

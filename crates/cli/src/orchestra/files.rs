@@ -41,7 +41,7 @@ pub(crate) fn driver_is_gone(config: &Config, run: &str) -> bool {
 }
 
 /// Since when a process runs, in ticks since the start of the machine.
-fn started(pid: u32) -> Option<String> {
+pub(crate) fn started(pid: u32) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may hold anything; the 22nd field is the 20th behind it.
     let rest = stat.rsplit_once(')')?.1;

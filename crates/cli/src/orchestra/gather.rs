@@ -5,13 +5,13 @@ use pg::Lsn;
 use providers::OwnProgram;
 use recovery::diagnosis::condition;
 use recovery::effect::Failure;
-use recovery::inventory::{BackupFact, Damage, Inventory, WindowFact};
+use recovery::inventory::{BackupFact, Damage, DumpFact, Inventory, WindowFact};
 use recovery::method::Wish;
 use recovery::plan::{Mode, Parameters, Target, without_secrets};
 use recovery::service::{ClusterPlace, Database, Door, Service, SettingPlace};
 use serde_json::Value;
 
-use super::{kubernetes, measured};
+use super::{buckets, kubernetes, measured};
 use crate::config::Config;
 use crate::failure::Error;
 use crate::secrets;
@@ -28,6 +28,10 @@ pub(crate) struct Asked {
     /// About when it happened, as somebody remembers.
     pub(crate) about: Option<Timestamp>,
     pub(crate) table: Option<String>,
+    /// Somebody has broken in.
+    pub(crate) is_breach: bool,
+    /// Nothing of the service's own site can be reached.
+    pub(crate) is_site_lost: bool,
     /// The only backup to restore from.
     pub(crate) backup: Option<String>,
     pub(crate) now: Timestamp,
@@ -65,13 +69,45 @@ pub(crate) async fn inventory(
         .into());
     };
     let cluster = &place.cluster;
+    inventory.timings = measured::timings(config, &service.name);
+    inventory.traffic = super::traffic::facts(service).await;
+    inventory.is_site_lost = asked.is_site_lost;
+    if asked.is_breach {
+        inventory.problems.extend(new_passwords(service));
+    }
+    if !asked.is_site_lost {
+        look_at_database(place, &mut inventory).await;
+    }
+    if asked.wish.before_incident {
+        inventory.damage = damage(own, service, place, asked).await?;
+    }
+    let target = inventory.damage.as_ref().and_then(|damage| damage.before.clone());
+    let target = match (&asked.wish.target, target) {
+        (Some(target), _) => Some(target.clone()),
+        (None, Some(before)) => Some(Target::Before(before)),
+        (None, None) => None,
+    };
+    backups(own, place, target.as_ref(), &mut inventory).await?;
+    inventory.dumps = dumps(own, place).await;
+    if let Some(wished) = &asked.backup {
+        inventory.backups.retain(|backup| backup.label == *wished);
+        if inventory.backups.is_empty() {
+            let what = format!("cluster '{}' has no backup '{wished}'", cluster.name);
+            let hint = format!("rollforward backups {}", cluster.name);
+            return Err(Error::Refused { what, hint }.into());
+        }
+    }
+    Ok(inventory)
+}
+
+/// What is seen of a database that may still be there.
+async fn look_at_database(place: &ClusterPlace, inventory: &mut Inventory) {
+    let cluster = &place.cluster;
     let directory = std::path::Path::new(&cluster.data_directory);
     let evidence =
         providers::diagnose(directory, &cluster.connection, cluster.database.as_deref()).await;
     inventory.condition = condition(&evidence);
     inventory.identity = identity(place);
-    inventory.traffic = super::traffic::facts(service).await;
-    inventory.timings = measured::timings(config, &service.name);
     if let Some(manager) = providers::manager(directory) {
         match manager.is_paused {
             true => {}
@@ -87,25 +123,6 @@ pub(crate) async fn inventory(
             }
         }
     }
-    if asked.wish.before_incident {
-        inventory.damage = damage(own, service, place, asked).await?;
-    }
-    let target = inventory.damage.as_ref().and_then(|damage| damage.before.clone());
-    let target = match (&asked.wish.target, target) {
-        (Some(target), _) => Some(target.clone()),
-        (None, Some(before)) => Some(Target::Before(before)),
-        (None, None) => None,
-    };
-    backups(own, place, target.as_ref(), &mut inventory).await?;
-    if let Some(wished) = &asked.backup {
-        inventory.backups.retain(|backup| backup.label == *wished);
-        if inventory.backups.is_empty() {
-            let what = format!("cluster '{}' has no backup '{wished}'", cluster.name);
-            let hint = format!("rollforward backups {}", cluster.name);
-            return Err(Error::Refused { what, hint }.into());
-        }
-    }
-    Ok(inventory)
 }
 
 fn identity(place: &ClusterPlace) -> Parameters {
@@ -219,6 +236,32 @@ async fn backups(
     Ok(())
 }
 
+/// Dumps that hold the service's database, newest first. A place of others that does not answer
+/// hinders no plan: dumps are one alternative of several.
+async fn dumps(own: &OwnProgram, place: &ClusterPlace) -> Vec<DumpFact> {
+    let listing = match own.run(&["dump".into(), "list".into(), place.cluster.name.clone()]).await {
+        Ok(listing) => listing,
+        Err(failure) => {
+            tracing::warn!(what = %failure.message, "dumps are left out of the plan");
+            return Vec::new();
+        }
+    };
+    let rows = listing.pointer("/dumps").and_then(Value::as_array).cloned().unwrap_or_default();
+    let holds = |row: &Value| {
+        let Some(wanted) = place.cluster.database.as_deref() else { return true };
+        let names = row.pointer("/databases").and_then(Value::as_array);
+        names.into_iter().flatten().any(|name| name.as_str() == Some(wanted))
+    };
+    let fact = |row: &Value| {
+        Some(DumpFact {
+            label: text(row, "/label")?,
+            taken: time(row, "/started")?,
+            size: row.pointer("/size").and_then(Value::as_u64).unwrap_or_default(),
+        })
+    };
+    rows.iter().rev().filter(|row| holds(row)).filter_map(fact).collect()
+}
+
 /// Why a recovery of the service would fail, as far as it can be seen beforehand.
 pub(crate) fn problems(config: &Config, service: &Service) -> Vec<String> {
     let mut problems = Vec::new();
@@ -254,6 +297,9 @@ pub(crate) fn problems(config: &Config, service: &Service) -> Vec<String> {
             Err(error) => problems.push(format!("'{path}' cannot be read: {error}")),
         }
     }
+    for (what, why) in buckets::problems(service) {
+        problems.push(format!("{what}: {why}"));
+    }
     for (name, person) in &config.persons {
         if recovery::person::parse_public(&person.key).is_err() {
             problems.push(format!("the key of person '{name}' is none"));
@@ -267,6 +313,15 @@ pub(crate) fn problems(config: &Config, service: &Service) -> Vec<String> {
         ));
     }
     problems
+}
+
+/// New passwords that are not there.
+fn new_passwords(service: &Service) -> Vec<String> {
+    let roles = service.breach.iter().flat_map(|breach| &breach.roles);
+    let missing = roles.filter_map(|(role, reference)| {
+        secrets::resolve_text(reference, &format!("the new password of '{role}'")).err()
+    });
+    missing.collect()
 }
 
 /// Every reference to a secret and what needs it.

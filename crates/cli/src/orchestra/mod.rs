@@ -1,5 +1,8 @@
 //! Where recovery runs meet this machine: the journal's home, the inventory, persons, the driver.
 
+pub(crate) mod attend;
+pub(crate) mod buckets;
+pub(crate) mod channels;
 pub(crate) mod driver;
 pub(crate) mod files;
 pub(crate) mod gather;

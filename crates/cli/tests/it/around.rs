@@ -5,7 +5,7 @@ use std::fs;
 use aws_lc_rs::hmac;
 use serde_json::Value;
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Request};
 use crate::program::text;
 use crate::shop::{Shop, TOKEN};
 
@@ -56,6 +56,7 @@ fn a_door_moves_by_calls_and_channels_hear_even_when_one_is_down() {
         words.contains(&"open again".into()) && words.contains(&"restored".into()),
         "{words:?}"
     );
+    assert_says_that_it_is_over(&heard, &text(&report, "run"));
     for request in heard {
         let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
         let tag = hmac::sign(&key, request.body.as_bytes());
@@ -77,6 +78,14 @@ fn a_door_moves_by_calls_and_channels_hear_even_when_one_is_down() {
     let steps = report["steps"].as_array().unwrap();
     let dead = steps.iter().find(|step| step["id"] == "tell.channel.dead").unwrap();
     assert_eq!(dead["outcome"], "failed", "it is said: {dead}");
+}
+
+/// A machine that hears of a finished run reads which, how, and how long.
+fn assert_says_that_it_is_over(heard: &[Request], run: &str) {
+    let over = heard.iter().find(|request| request.body.contains("\"restored\"")).unwrap();
+    let over: Value = serde_json::from_str(&over.body).unwrap();
+    assert_eq!((text(&over, "job_id"), text(&over, "status")), (run.into(), "restored".into()));
+    assert!(over["duration_s"].as_u64().is_some_and(|it| it < 900), "{over}");
 }
 
 #[test]

@@ -59,7 +59,7 @@ impl Endpoint {
     }
 }
 
-fn read(stream: &mut TcpStream) -> Option<Request> {
+pub(crate) fn read(stream: &mut TcpStream) -> Option<Request> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;

@@ -182,14 +182,19 @@ impl Shop {
 
     /// Orders of the restored database that were placed before a moment.
     pub(crate) fn restored_orders(&self, report: &Value, before: &str) -> u64 {
+        let sql = format!("SELECT count(*) FROM orders WHERE placed_at < '{before}'");
+        self.ask_restored(report, &sql).parse().unwrap()
+    }
+
+    /// Asks the restored database.
+    pub(crate) fn ask_restored(&self, report: &Value, sql: &str) -> String {
         let (port, socket) = (&report["facts"]["port"], &report["facts"]["socket"]);
         let mut command = Command::new(Install::psql());
         command.args(["-XAt", "-U", "postgres", "-d", "shop", "-h"]).arg(socket.as_str().unwrap());
-        command.args(["-p", port.as_str().unwrap(), "-c"]);
-        command.arg(format!("SELECT count(*) FROM orders WHERE placed_at < '{before}'"));
+        command.args(["-p", port.as_str().unwrap(), "-c", sql]);
         let output = as_postgres(&mut command).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).trim().parse().unwrap()
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
     /// Whether a restore of this shop is under way.

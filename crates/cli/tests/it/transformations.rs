@@ -158,6 +158,34 @@ impl Engine {
         self.kubernetes.apply(&self.deployment("engine-drill", 0, SQL));
     }
 
+    /// Makes a standby site, where nothing runs, and declares it with this traffic.
+    pub(crate) fn declare_site(&self, host: &str, directory: &str, real: &str, drill: &str) {
+        let smoke = smoke_line(self.drill_port.number());
+        let health = format!(
+            "health = {{ get = \"http://127.0.0.1:{}/healthz\" }}",
+            self.drill_port.number()
+        );
+        let table = format!(
+            "\n[service.engine.site.dr]\nhost = \"{host}\"\n\
+             database = {{ directory = \"{directory}\", address = \"127.0.0.3\", \
+             clients = [\"127.10.0.0/16\"] }}\n{}\
+             writers = [{{ kubernetes = \"prod\", deployment = \"engine-dr/api\", replicas = 1, {health} }}]\n\
+             {smoke}{real}\n[service.engine.site.dr.drill]\n{drill}\n",
+            self.setting_line("engine-dr"),
+        );
+        let config = fs::read_to_string(self.site.config()).unwrap();
+        fs::write(self.site.config(), config + &table).unwrap();
+        self.namespace("engine-dr");
+        self.kubernetes.apply(&self.settings("engine-dr", 1));
+        self.kubernetes.apply(&self.deployment("engine-dr", 0, SQL));
+    }
+
+    /// Status and body of a request to the application of the standby site.
+    pub(crate) fn standby_rows(&self) -> Option<Vec<Value>> {
+        let (status, body) = self.ask(self.drill_port.number(), TRANSFORMATIONS)?;
+        (status == 200).then(|| body.as_array().unwrap().clone())
+    }
+
     fn namespace(&self, name: &str) {
         self.kubernetes.apply(&json!({
             "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } }));
@@ -242,7 +270,11 @@ impl Engine {
 
     /// Status and body of a user's request.
     pub(crate) fn get(&self, path: &str) -> Option<(u16, Value)> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port.number())).ok()?;
+        self.ask(self.port.number(), path)
+    }
+
+    fn ask(&self, port: u16, path: &str) -> Option<(u16, Value)> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
         write!(stream, "GET {path} HTTP/1.0\r\n\r\n").ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;

@@ -16,6 +16,6 @@ mod wait;
 pub use account::RunAs;
 pub use postmaster::{Postmaster, State, Status, processes_in, status};
 pub use process::Finished;
-pub use programs::Programs;
+pub use programs::{Programs, folders_with};
 pub use server::{InitOptions, LocalServer, StopMode, init_cluster};
 pub use wait::{Awaited, Ping, ping};

@@ -112,9 +112,16 @@ impl Programs {
 
 /// `candidates` and the packages' folders that hold a server, each once.
 fn folders(candidates: &[PathBuf]) -> Vec<PathBuf> {
+    folders_with("postgres", candidates)
+}
+
+/// `candidates` and the folders of packages that hold `program`, each once: also those of a machine
+/// that has clients only.
+#[must_use]
+pub fn folders_with(program: &str, candidates: &[PathBuf]) -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = Vec::new();
     for folder in candidates.iter().cloned().chain(package_folders()) {
-        if folder.join("postgres").is_file() && !folders.contains(&folder) {
+        if folder.join(program).is_file() && !folders.contains(&folder) {
             folders.push(folder);
         }
     }

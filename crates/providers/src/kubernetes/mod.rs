@@ -55,7 +55,11 @@ impl Kubernetes {
         let is = |name: &str| step.parameters.get(name).is_some_and(|it| it == "kubernetes");
         match step.kind {
             StepKind::ShutDoor | StepKind::OpenDoor if is("door") => Some(&self.door),
-            StepKind::StopWriter | StepKind::StartWriter if is("writer") => Some(&self.workload),
+            StepKind::StopWriter | StepKind::StartWriter | StepKind::ActivateSite
+                if is("writer") =>
+            {
+                Some(&self.workload)
+            }
             StepKind::PauseManager | StepKind::ResumeManager => Some(&self.managers),
             StepKind::ProveReach => Some(&self.reach),
             _ => None,

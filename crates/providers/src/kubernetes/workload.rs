@@ -289,7 +289,7 @@ async fn target(clusters: &Clusters, context: &StepContext) -> Result<Target, Fa
 }
 
 fn starts(context: &StepContext) -> bool {
-    context.step.kind == StepKind::StartWriter
+    matches!(context.step.kind, StepKind::StartWriter | StepKind::ActivateSite)
 }
 
 fn object(context: &StepContext) -> String {
@@ -362,13 +362,17 @@ impl Effect for Workloads {
     /// One that was stopped has its replicas again; one that was started is stopped.
     async fn undo(&self, context: &StepContext) -> Result<String, Failure> {
         let target = target(&self.clusters, context).await?;
-        let had = context.originals.get(&object(context)).and_then(|text| text.parse().ok());
+        let had = context.originals.get(&object(context));
+        let had = had.and_then(|text| text.parse::<u32>().ok());
         match (starts(context), had) {
             (false, None) => Ok("it was never touched".into()),
             (false, Some(0)) => Ok("it did not run before: left so".into()),
             (false, Some(had)) => {
                 target.start(had, &context.key).await?;
                 Ok(format!("it has {had} replicas again"))
+            }
+            (true, Some(1..)) if context.step.kind == StepKind::ActivateSite => {
+                Ok("it ran before: left so".into())
             }
             (true, had) => {
                 target.stop().await?;

@@ -118,7 +118,11 @@ impl Effect for Commands {
             StepKind::ResolveTarget => self.resolve(context).await?,
             StepKind::Adopt => {
                 let directory = context.parameter("directory")?;
-                let said = self.run(&["adopt", cluster, "--at", directory, "--keep-port"]).await?;
+                let mut words = vec!["adopt", cluster, "--at", directory, "--keep-port"];
+                if context.parameters.get("old_is_gone").is_some_and(|gone| gone == "true") {
+                    words.push("--old-is-gone");
+                }
+                let said = self.run(&words).await?;
                 let archived = text(&said, "/archived").ok_or_else(|| {
                     Failure::retry("RF1105", "the adopted cluster was not seen to archive yet")
                         .hint(format!("rollforward wal status {cluster}"))

@@ -24,6 +24,7 @@ use recovery::plan::{Step, StepKind};
 
 use crate::OwnProgram;
 
+pub(crate) use prove::target_time;
 pub(crate) use secrets::ResolveSecrets;
 
 /// Longest wait for an answer to a question of ours.

@@ -196,6 +196,16 @@ async fn newest(
     Ok(())
 }
 
+/// The moment that the target means, as far as it is known.
+pub(crate) fn target_time(context: &StepContext) -> Option<Timestamp> {
+    let time = |name: &str| context.parameters.get(name)?.parse::<Timestamp>().ok();
+    let named = context.parameters.get("target_kind").is_some_and(|kind| kind == "time");
+    let target = if named { time("target_value") } else { time("last_good") };
+    // Without a target in time, the newest commit that was replayed is one.
+    let replayed = || context.facts.get("newest_commit")?.parse::<Timestamp>().ok();
+    target.or_else(replayed)
+}
+
 /// Where the service says how old the newest row may be, the target is what it is compared with.
 fn close_to_the_target(
     context: &StepContext,
@@ -205,12 +215,7 @@ fn close_to_the_target(
 ) -> Result<(), Failure> {
     let within = context.parameters.get(&format!("within_s.{table}"));
     let Some(within) = within.and_then(|text| text.parse::<i64>().ok()) else { return Ok(()) };
-    let time = |name: &str| context.parameters.get(name)?.parse::<Timestamp>().ok();
-    let named = context.parameters.get("target_kind").is_some_and(|kind| kind == "time");
-    let target = if named { time("target_value") } else { time("last_good") };
-    // Without a target in time, the newest commit that was replayed is one.
-    let replayed = || context.facts.get("newest_commit")?.parse::<Timestamp>().ok();
-    let Some(target) = target.or_else(replayed) else { return Ok(()) };
+    let Some(target) = target_time(context) else { return Ok(()) };
     let behind = target.duration_since(newest).as_secs();
     if behind <= within {
         return Ok(());

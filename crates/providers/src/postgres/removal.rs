@@ -51,6 +51,13 @@ impl Old {
                 self.no(format!("expected system identifier {}, seen {seen}", self.system_id))
             );
         }
+        let hold = crate::breach::hold_file(&self.directory);
+        if hold.exists() {
+            return Err(self.no(format!(
+                "it is held as evidence: when nobody needs it any more, remove '{}'",
+                hold.display()
+            )));
+        }
         if !is_fenced(&self.directory) {
             return Err(self.no("its fence was lifted: somebody has taken it back".into()));
         }

@@ -1,12 +1,16 @@
-//! Mail, by SMTP.
+//! Mail, by SMTP. An answer 4yz passes (a server that greylists takes it the second time), 5yz does
+//! not.
 
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use lettre::message::Mailbox;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use recovery::effect::Failure;
 use zeroize::Zeroizing;
+
+type Transport = AsyncSmtpTransport<Tokio1Executor>;
 
 /// A mail channel.
 pub struct Mail {
@@ -20,37 +24,57 @@ pub struct Mail {
     pub login: Option<Zeroizing<String>>,
     /// Without TLS: for a relay on this machine.
     pub is_plain: bool,
-    /// The service that is spoken of.
-    pub service: String,
 }
 
 impl Mail {
     pub(super) async fn send(
         &self,
-        what: &str,
+        subject: &str,
         text: &str,
         deadline: Duration,
     ) -> Result<(), Failure> {
-        let failed =
-            |why: String| Failure::retry("RF1109", format!("mail by '{}': {why}", self.server));
+        let message = self.message(subject, text)?;
+        let transport = self.transport(deadline)?;
+        transport.send(message).await.map(drop).map_err(|error| {
+            let why = format!("mail by '{}': {error}", self.server);
+            match error.is_permanent() {
+                true => Failure::terminal("RF1109", why)
+                    .hint("are sender, recipients and login of this channel right?"),
+                false => Failure::retry("RF1109", why),
+            }
+        })
+    }
+
+    fn message(&self, subject: &str, text: &str) -> Result<Message, Failure> {
+        let wrong =
+            |why: String| Failure::terminal("RF1109", format!("mail by '{}': {why}", self.server));
         let mailbox = |address: &str| {
-            address.parse::<Mailbox>().map_err(|error| failed(format!("'{address}': {error}")))
+            address.parse::<Mailbox>().map_err(|error| wrong(format!("'{address}': {error}")))
         };
+        let from = mailbox(&self.from)?;
+        // The same mail has the same id however often it is sent.
+        let id = digest(&SHA256, [&self.from, subject, text].join("\n").as_bytes());
+        let id: String = id.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         let mut message = Message::builder()
-            .from(mailbox(&self.from)?)
-            .subject(format!("[{}] {what}", self.service));
+            .message_id(Some(format!("<{id}@{}>", from.email.domain())))
+            .from(from)
+            .subject(subject);
         for to in &self.to {
             message = message.to(mailbox(to)?);
         }
-        let message = message.body(text.to_owned()).map_err(|error| failed(error.to_string()))?;
+        message.body(text.to_owned()).map_err(|error| wrong(error.to_string()))
+    }
+
+    fn transport(&self, deadline: Duration) -> Result<Transport, Failure> {
         let (host, port) = match self.server.rsplit_once(':') {
             Some((host, port)) => (host, port.parse().ok()),
             None => (self.server.as_str(), None),
         };
-        type Transport = AsyncSmtpTransport<Tokio1Executor>;
         let mut builder = match self.is_plain {
             true => Transport::builder_dangerous(host),
-            false => Transport::relay(host).map_err(|error| failed(error.to_string()))?,
+            false => Transport::relay(host).map_err(|error| {
+                Failure::retry("RF1109", format!("mail by '{}': {error}", self.server))
+            })?,
         };
         if let Some(port) = port {
             builder = builder.port(port);
@@ -59,7 +83,6 @@ impl Mail {
         {
             builder = builder.credentials(Credentials::new(user.into(), password.into()));
         }
-        let transport = builder.timeout(Some(deadline)).build();
-        transport.send(message).await.map(drop).map_err(|error| failed(error.to_string()))
+        Ok(builder.timeout(Some(deadline)).build())
     }
 }

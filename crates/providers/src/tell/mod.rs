@@ -1,29 +1,50 @@
-//! Channels: mail, signed webhooks, PagerDuty and Slack.
+//! Channels: mail, signed webhooks, PagerDuty, Opsgenie, Slack, and status pages.
 
+mod about;
 mod mail;
+mod opsgenie;
+mod page;
+mod pagerduty;
+mod public;
+mod send;
+mod slack;
+mod statuspage;
 mod step;
-mod vendors;
+mod webhook;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::hmac;
 use recovery::effect::Failure;
-use serde_json::json;
+use recovery::journal::FailureClass;
+use recovery::template::Template;
+use stdx::{Clock, SystemClock};
 use zeroize::Zeroizing;
 
+pub use about::{ALIAS_PREFIX, About};
 pub use mail::Mail;
+pub use opsgenie::{OPSGENIE_URL, Opsgenie};
+pub use page::{Page, Place};
+pub use pagerduty::{PAGERDUTY_API, PAGERDUTY_URL, PagerDuty, PagerDutyRest};
+pub use statuspage::{STATUSPAGE_URL, StatusPage};
 pub(crate) use step::TellStep;
-pub use vendors::PAGERDUTY_URL;
 
-/// Longest wait for a channel.
+use send::{Patience, Refusal};
+
+/// Longest wait for one answer of a channel.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// The header with the signature: `sha256=` and HMAC-SHA256 of the body in hexadecimal.
-const SIGNATURE: &str = "x-rollforward-signature";
-
 /// A channel, with its secrets resolved.
-pub enum Channel {
+pub struct Channel {
+    /// What it is.
+    pub kind: Kind,
+    /// What its messages look like: subject and text; `None`: as people on call get them.
+    pub template: Option<(Template, Template)>,
+}
+
+/// What a channel is.
+pub enum Kind {
     /// Mail.
     Mail(Mail),
     /// A POST of JSON.
@@ -32,97 +53,110 @@ pub enum Channel {
         url: String,
         /// What signs.
         secret: Option<Zeroizing<String>>,
-        /// The service that is spoken of.
-        service: String,
     },
-    /// PagerDuty's Events API.
-    PagerDuty {
-        /// Where events go.
-        url: String,
-        /// The routing key.
-        key: Zeroizing<String>,
-        /// The service that is spoken of.
-        service: String,
-    },
-    /// A Slack incoming webhook.
-    Slack {
-        /// Its address, which is a secret.
-        url: Zeroizing<String>,
-        /// The service that is spoken of.
-        service: String,
-    },
+    /// PagerDuty.
+    PagerDuty(PagerDuty),
+    /// Opsgenie.
+    Opsgenie(Opsgenie),
+    /// A Slack incoming webhook: its address, which is a secret.
+    Slack(Zeroizing<String>),
+    /// A status page at a vendor.
+    StatusPage(StatusPage),
+    /// A status page of one's own.
+    Page(Page),
     /// One that cannot be used, and why.
     Unusable(String),
 }
 
-/// Channels by their names.
-pub(crate) type Channels = BTreeMap<String, Channel>;
-
-/// Tells the channel of that name.
-pub(crate) async fn tell(
-    channels: &Channels,
-    name: &str,
-    what: &str,
-    text: &str,
-) -> Result<(), Failure> {
-    match channels.get(name) {
-        Some(channel) => channel.tell(what, text).await,
-        None => Err(Failure::terminal("RF1109", format!("there is no channel '{name}'"))),
-    }
-}
-
 impl std::fmt::Debug for Channel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Mail(_) => "Mail",
-            Self::Webhook { .. } => "Webhook",
-            Self::PagerDuty { .. } => "PagerDuty",
-            Self::Slack { .. } => "Slack",
-            Self::Unusable(_) => "Unusable",
+        f.write_str(match self.kind {
+            Kind::Mail(_) => "Mail",
+            Kind::Webhook { .. } => "Webhook",
+            Kind::PagerDuty(_) => "PagerDuty",
+            Kind::Opsgenie(_) => "Opsgenie",
+            Kind::Slack(_) => "Slack",
+            Kind::StatusPage(_) => "StatusPage",
+            Kind::Page(_) => "Page",
+            Kind::Unusable(_) => "Unusable",
         })
     }
 }
 
-impl Channel {
-    pub(crate) async fn tell(&self, what: &str, text: &str) -> Result<(), Failure> {
-        match self {
-            Self::Mail(mail) => mail.send(what, text, DEADLINE).await,
-            Self::Webhook { url, secret, service } => {
-                post(url, secret.as_ref(), service, what, text).await
-            }
-            Self::PagerDuty { url, key, service } => {
-                vendors::pagerduty(url, key, (service, what, text), DEADLINE).await
-            }
-            Self::Slack { url, service } => {
-                vendors::slack(url, (service, what, text), DEADLINE).await
-            }
-            Self::Unusable(why) => Err(Failure::terminal("RF1109", why.clone())),
-        }
-    }
+/// Channels by their names, and what they speak of.
+#[derive(Debug)]
+pub(crate) struct Channels {
+    by_name: Arc<BTreeMap<String, Channel>>,
+    about: About,
+    patience: Patience,
+    clock: Arc<dyn Clock>,
 }
 
-async fn post(
-    url: &str,
-    secret: Option<&Zeroizing<String>>,
-    service: &str,
-    what: &str,
-    text: &str,
-) -> Result<(), Failure> {
-    let failed = |why: String| Failure::retry("RF1109", format!("POST {url}: {why}"));
-    let body = json!({ "service": service, "what": what, "text": text }).to_string();
-    let client = reqwest::Client::builder().timeout(DEADLINE).build();
-    let client = client.map_err(|error| failed(error.to_string()))?;
-    let mut request = client.post(url).header("content-type", "application/json");
-    if let Some(secret) = secret {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-        let tag = hmac::sign(&key, body.as_bytes());
-        let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        request = request.header(SIGNATURE, format!("sha256={hex}"));
+impl Channels {
+    pub(crate) fn new(by_name: BTreeMap<String, Channel>) -> Self {
+        Self {
+            by_name: Arc::new(by_name),
+            about: About::default(),
+            patience: Patience::COMMAND,
+            clock: Arc::new(SystemClock::new()),
+        }
     }
-    let answer = request.body(body).send().await;
-    let answer = answer.map_err(|error| failed(error.without_url().to_string()))?;
-    match answer.status().is_success() {
-        true => Ok(()),
-        false => Err(failed(format!("status {}", answer.status()))),
+
+    /// The same channels, speaking of something else.
+    pub(crate) fn with_about(&self, about: About) -> Self {
+        let patience = if about.job.is_some() { Patience::RUN } else { Patience::COMMAND };
+        let (by_name, clock) = (Arc::clone(&self.by_name), Arc::clone(&self.clock));
+        Self { by_name, about, patience, clock }
+    }
+
+    /// Tells the channel of that name; what passes is tried again for a while.
+    pub(crate) async fn tell(&self, name: &str, what: &str, text: &str) -> Result<(), Failure> {
+        let Some(channel) = self.by_name.get(name) else {
+            return Err(Failure::terminal("RF1109", format!("there is no channel '{name}'")));
+        };
+        let mut attempt = 1;
+        loop {
+            let Err(refusal) = self.once(channel, what, text).await else { return Ok(()) };
+            let passes = refusal.failure.class == FailureClass::Retry;
+            let pause = self.patience.pause(attempt, refusal.after).filter(|_| passes);
+            let Some(pause) = pause else { return Err(refusal.failure) };
+            tokio::time::sleep(pause).await;
+            attempt += 1;
+        }
+    }
+
+    async fn once(&self, channel: &Channel, what: &str, text: &str) -> Result<(), Refusal> {
+        let (about, now) = (&self.about, self.clock.now());
+        let (subject, text) = self.words(channel, what, text);
+        let (text, said) = (text.as_str(), (what, text.as_str()));
+        match &channel.kind {
+            Kind::Mail(mail) => Ok(mail.send(&subject, text, DEADLINE).await?),
+            Kind::Webhook { url, secret } => {
+                webhook::post((url, secret.as_ref()), about, said, DEADLINE, now).await
+            }
+            Kind::PagerDuty(it) => it.tell(about, said, DEADLINE, now).await,
+            Kind::Opsgenie(it) => it.tell(about, said, DEADLINE, now).await,
+            Kind::Slack(url) => {
+                slack::slack(url, (&about.service, what, text), DEADLINE, now).await
+            }
+            Kind::StatusPage(it) => it.tell(about, what, DEADLINE, now).await,
+            Kind::Page(it) => it.tell(about, what, now).await,
+            Kind::Unusable(why) => Err(Failure::terminal("RF1109", why.clone()).into()),
+        }
+    }
+
+    /// Subject and text as the channel's template has them.
+    fn words(&self, channel: &Channel, what: &str, text: &str) -> (String, String) {
+        let about = &self.about;
+        let Some((subject, body)) = &channel.template else {
+            return (format!("[{}] {what}", about.service), text.to_owned());
+        };
+        let mut values = about.values.clone();
+        values.insert("service".into(), about.service.clone());
+        values.insert("event".into(), what.to_owned());
+        values.insert("text".into(), text.to_owned());
+        let subject = subject.render(&values);
+        // A header is one line.
+        (subject.lines().collect::<Vec<_>>().join(" "), body.render(&values))
     }
 }

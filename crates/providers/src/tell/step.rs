@@ -36,7 +36,10 @@ impl Effect for TellStep {
             fact("port"),
             context.run
         );
-        super::tell(&self.channels, context.parameter("channel")?, "open again", &text).await?;
+        let said = |name: &str| context.parameters.get(name).cloned();
+        let what = said("what").unwrap_or_else(|| "open again".into());
+        let text = said("text").unwrap_or(text);
+        self.channels.tell(context.parameter("channel")?, &what, &text).await?;
         self.told.remember(context, Parameters::new());
         Ok(())
     }

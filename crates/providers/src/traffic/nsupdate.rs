@@ -77,7 +77,7 @@ impl Nsupdate {
         let refused = |what: String, hint: String| {
             Failure::terminal("RF1162", format!("'{server}' says {seen}: {what}")).hint(hint)
         };
-        let error = answer.signature.as_ref().and_then(|signature| signature.data.error.clone());
+        let error = answer.signature.as_ref().and_then(|signature| signature.data.error);
         match (code, error) {
             (ResponseCode::NotAuth, Some(TsigError::BadKey)) => refused(
                 format!("BADKEY: it does not know key '{key}', or not with this algorithm"),

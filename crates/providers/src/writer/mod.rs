@@ -78,7 +78,7 @@ async fn asked(context: &StepContext) -> Result<Runs, Failure> {
 }
 
 fn starts(context: &StepContext) -> bool {
-    context.step.kind == StepKind::StartWriter
+    matches!(context.step.kind, StepKind::StartWriter | StepKind::ActivateSite)
 }
 
 fn object(context: &StepContext) -> String {

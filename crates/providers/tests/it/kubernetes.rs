@@ -60,7 +60,8 @@ async fn undoable(providers: &Providers, service: &Service, facts: &KubernetesFa
     outcome.unwrap_or_else(|why| panic!("{id}: {why}"));
 }
 
-fn workload(kind: &str, name: &str, replicas: u32, template: Value) -> Value {
+fn workload(kind: &str, name: &str, replicas: u32) -> Value {
+    let template = forever();
     let mut spec = json!({
         "replicas": replicas,
         "selector": { "matchLabels": { "app": name } },
@@ -106,7 +107,7 @@ async fn workloads_are_stopped_and_come_back_with_the_replicas_they_had() {
     let kubernetes = Kubernetes::start();
     let providers = providers(access(&kubernetes, "admin"));
     let facts = facts(&kubernetes);
-    kubernetes.apply(&workload("Deployment", "api", 2, forever()));
+    kubernetes.apply(&workload("Deployment", "api", 2));
     kubernetes.wait_for_rollout("default", "api");
     let service = with(writer(Workload::Deployment, "api"));
     undoable(&providers, &service, &facts, "shut.writer.default/api").await;
@@ -125,7 +126,7 @@ async fn workloads_are_stopped_and_come_back_with_the_replicas_they_had() {
     conformance::undoable(effect, &mut context).await.unwrap();
     assert!(kubernetes.running("default", "api").is_empty(), "undone: it is stopped");
 
-    kubernetes.apply(&workload("StatefulSet", "queue", 1, forever()));
+    kubernetes.apply(&workload("StatefulSet", "queue", 1));
     poll(DEADLINE, "the pod", || kubernetes.running("default", "queue").len() == 1);
     let service = with(writer(Workload::StatefulSet, "queue"));
     undoable(&providers, &service, &facts, "shut.writer.default/queue").await;
@@ -145,7 +146,7 @@ async fn a_rollout_that_crashes_a_pod_that_never_dies_and_no_replicas_are_told()
     let kubernetes = Kubernetes::start();
     let providers = providers(access(&kubernetes, "admin"));
     let facts = facts(&kubernetes);
-    let mut crashes = workload("Deployment", "crashes", 0, forever());
+    let mut crashes = workload("Deployment", "crashes", 0);
     crashes["spec"]["minReadySeconds"] = json!(5);
     crashes["spec"]["template"]["metadata"]["annotations"] =
         json!({ "rollforward.test/crashes": "true" });
@@ -162,7 +163,7 @@ async fn a_rollout_that_crashes_a_pod_that_never_dies_and_no_replicas_are_told()
     assert!(broken.contains("CrashLoopBackOff"), "{broken}");
 
     // One that does not come up in time.
-    let mut late = workload("Deployment", "late", 0, forever());
+    let mut late = workload("Deployment", "late", 0);
     late["spec"]["progressDeadlineSeconds"] = json!(2);
     late["spec"]["template"]["metadata"]["annotations"] =
         json!({ "rollforward.test/never-ready": "true" });
@@ -174,7 +175,7 @@ async fn a_rollout_that_crashes_a_pod_that_never_dies_and_no_replicas_are_told()
     let broken = ended(effect, &started).await;
     assert!(broken.contains("ProgressDeadlineExceeded"), "{broken}");
 
-    let mut stays = workload("Deployment", "stays", 1, forever());
+    let mut stays = workload("Deployment", "stays", 1);
     stays["spec"]["template"]["metadata"]["annotations"] =
         json!({ "rollforward.test/never-dies": "true" });
     kubernetes.apply(&stays);
@@ -253,6 +254,16 @@ async fn a_door_of_manifests_a_manager_and_a_job_keep_the_contract() {
     let kubernetes = Kubernetes::start();
     let providers = providers(access(&kubernetes, "admin"));
     let mut facts = facts(&kubernetes);
+    a_door_of_manifests(&kubernetes, &providers, &mut facts).await;
+    a_manager(&kubernetes, &providers, &mut facts).await;
+    a_job(&providers, &mut facts).await;
+}
+
+async fn a_door_of_manifests(
+    kubernetes: &Kubernetes,
+    providers: &Providers,
+    facts: &mut KubernetesFacts,
+) {
     let map = |on: &str| {
         format!(
             "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: door, namespace: default}}\n\
@@ -277,14 +288,17 @@ async fn a_door_of_manifests_a_manager_and_a_job_keep_the_contract() {
         doors: service.door.iter().collect(),
         probes: BTreeMap::new(),
     };
-    let looked = providers::look_at_kubernetes(&access(&kubernetes, "admin"), &asked).await;
+    let looked = providers::look_at_kubernetes(&access(kubernetes, "admin"), &asked).await;
     assert_eq!(looked.problems, Vec::<String>::new());
     facts.manifests = looked.facts.manifests;
-    undoable(&providers, &service, &facts, "shut.door").await;
+    undoable(providers, &service, facts, "shut.door").await;
     let seen = kubernetes.get("/api/v1/namespaces/default/configmaps/door");
     assert_eq!(seen["data"]["maintenance"], "false");
+}
 
-    install_flux(&kubernetes);
+async fn a_manager(kubernetes: &Kubernetes, providers: &Providers, facts: &mut KubernetesFacts) {
+    install_flux(kubernetes);
+    let service = with(writer(Workload::Deployment, "api"));
     facts.pauses = vec![PauseFact {
         context: "prod".into(),
         manager: "flux-kustomization",
@@ -292,10 +306,12 @@ async fn a_door_of_manifests_a_manager_and_a_job_keep_the_contract() {
         of: "Deployment default/api".into(),
         owns_setting: false,
     }];
-    undoable(&providers, &service, &facts, "shut.pause.default/apps").await;
+    undoable(providers, &service, facts, "shut.pause.default/apps").await;
     let there = "/apis/kustomize.toolkit.fluxcd.io/v1/namespaces/default/kustomizations/apps";
     assert_eq!(kubernetes.get(there)["spec"].get("suspend"), None);
+}
 
+async fn a_job(providers: &Providers, facts: &mut KubernetesFacts) {
     facts.probes = BTreeMap::from([(
         "prod".to_owned(),
         Probe {
@@ -309,8 +325,8 @@ async fn a_door_of_manifests_a_manager_and_a_job_keep_the_contract() {
         let (address, clients) = ("127.0.0.1".to_owned(), vec!["127.0.0.0/8".to_owned()]);
         place.network = Some(Box::new(Network { listen: address.clone(), address, clients }));
     }
-    undoable(&providers, &service, &facts, "switch.reach.prod").await;
-    let mut other = context(&service, &facts, "switch.reach.prod");
+    undoable(providers, &service, facts, "switch.reach.prod").await;
+    let mut other = context(&service, facts, "switch.reach.prod");
     other.facts.insert("port".into(), "1".into());
     other.key = "another".into();
     let effect = providers.of(&other.step).unwrap();
@@ -339,17 +355,20 @@ fn install_flux(kubernetes: &Kubernetes) {
     });
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_refused_is_told_beforehand_and_never_changes_anything() {
-    let kubernetes = Kubernetes::start();
-    kubernetes.apply(&workload("Deployment", "api", 1, forever()));
+/// A workload, and an immutable ConfigMap.
+fn immutable(kubernetes: &Kubernetes) -> Service {
+    kubernetes.apply(&workload("Deployment", "api", 1));
     kubernetes.apply(&json!({ "apiVersion": "v1", "kind": "ConfigMap", "immutable": true,
         "metadata": { "name": "fixed", "namespace": "default" },
         "data": { "uri": "postgres://u@db1:5432/shop" } }));
-    let mut facts = facts(&kubernetes);
     let fixed = setting("configmap", "default/fixed", "uri", None);
-    let service =
-        Service { setting: Some(fixed.clone()), ..with(writer(Workload::Deployment, "api")) };
+    Service { setting: Some(fixed), ..with(writer(Workload::Deployment, "api")) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_rights_and_what_cannot_be_changed_are_told_beforehand() {
+    let kubernetes = Kubernetes::start();
+    let service = immutable(&kubernetes);
     let asked = || providers::KubernetesAsked {
         writers: service.writers.iter().collect(),
         settings: service.setting.iter().collect(),
@@ -377,7 +396,13 @@ async fn what_is_refused_is_told_beforehand_and_never_changes_anything() {
         "{:?}",
         looked.problems
     );
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_is_told_and_changes_nothing() {
+    let kubernetes = Kubernetes::start();
+    let service = immutable(&kubernetes);
+    let mut facts = facts(&kubernetes);
     // The immutable object stays what it is.
     let providers_of = |user: &str| providers(access(&kubernetes, user));
     let switched = context(&service, &facts, "switch.setting");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use providers::{Channel, Mail, OwnProgram, Providers};
+use providers::{About, Channel, Kind, Mail, OwnProgram, Providers};
 use recovery::effect::Effects;
 use testbed::MailServer;
 
@@ -16,11 +16,13 @@ fn teller(server: &MailServer) -> Providers {
         to: vec!["oncall@shop.example".into(), "second@shop.example".into()],
         login: None,
         is_plain: true,
-        service: "shop".into(),
     };
     let own = OwnProgram { program: "/does/not/exist".into(), config: "/does/not/exist".into() };
-    let channels = BTreeMap::from([("oncall".to_owned(), Channel::Mail(mail))]);
-    Providers::new(own, Arc::new(Known), channels, BTreeMap::new()).unwrap()
+    let channel = Channel { kind: Kind::Mail(mail), template: None };
+    let channels = BTreeMap::from([("oncall".to_owned(), channel)]);
+    let about = About { service: "shop".into(), ..About::default() };
+    let made = Providers::new(own, Arc::new(Known), channels, BTreeMap::new()).unwrap();
+    made.with_about(about)
 }
 
 #[tokio::test(flavor = "multi_thread")]

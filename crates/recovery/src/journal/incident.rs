@@ -16,7 +16,7 @@ const ATTEMPTS_MAX: u32 = 16;
 /// One thing that was said of an incident.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IncidentEntry {
-    /// `open`, `ack`, `note`, `evidence`, `originals`, `run`, `close`.
+    /// `open`, `ack`, `note`, `told`, `resolved`, `evidence`, `originals`, `run`, `close`.
     pub kind: String,
     /// When.
     pub at: Timestamp,
@@ -77,7 +77,23 @@ impl Incident {
         runs.filter_map(|entry| entry.fields.get("run").map(String::as_str)).collect()
     }
 
-    fn of(id: &str, entries: Vec<IncidentEntry>) -> Option<Self> {
+    /// What was last said about something: `data`, `target`, `impact`, `eta`.
+    #[must_use]
+    pub fn said(&self, name: &str) -> Option<&str> {
+        let of_people = |entry: &&IncidentEntry| entry.kind != "told" && entry.kind != "originals";
+        let said = self.entries.iter().rev().filter(of_people);
+        said.filter_map(|entry| entry.fields.get(name))
+            .map(String::as_str)
+            .find(|it| !it.is_empty())
+    }
+
+    /// Whether this value was ever said under this name.
+    #[must_use]
+    pub fn has_said(&self, name: &str, value: &str) -> bool {
+        self.entries.iter().any(|it| it.fields.get(name).is_some_and(|seen| seen == value))
+    }
+
+    pub(crate) fn of(id: &str, entries: Vec<IncidentEntry>) -> Option<Self> {
         let opened = entries.iter().find(|entry| entry.kind == "open")?;
         let field = |name: &str| opened.fields.get(name).cloned().unwrap_or_default();
         let says = |kind: &str| entries.iter().any(|entry| entry.kind == kind);
@@ -159,16 +175,32 @@ pub async fn load_incident(home: &Home, id: &str) -> Result<Incident, HomeError>
         .ok_or_else(|| HomeError::NoRun { run: id.into(), home: home.store.address().into() })
 }
 
+/// Begins the id of a finding: something that a drill showed and that has to be mended. It is kept
+/// like an incident, and never counts as one.
+pub const FINDING_PREFIX: &str = "finding-";
+
 /// Every incident, newest first.
 ///
 /// # Errors
 /// [`HomeError`].
 pub async fn incidents(home: &Home) -> Result<Vec<Incident>, HomeError> {
+    named(home, |id| !id.starts_with(FINDING_PREFIX)).await
+}
+
+/// Every finding, newest first.
+///
+/// # Errors
+/// [`HomeError`].
+pub async fn findings(home: &Home) -> Result<Vec<Incident>, HomeError> {
+    named(home, |id| id.starts_with(FINDING_PREFIX)).await
+}
+
+async fn named(home: &Home, is_wanted: fn(&str) -> bool) -> Result<Vec<Incident>, HomeError> {
     let mut names: Vec<String> = Vec::new();
     for key in list(home, objects::INCIDENTS, "*").await? {
         let rest = key.as_str().strip_prefix(objects::INCIDENTS).unwrap_or_default();
         let name = rest.split('/').next().unwrap_or_default().to_owned();
-        if names.last() != Some(&name) {
+        if names.last() != Some(&name) && is_wanted(&name) {
             names.push(name);
         }
     }

@@ -149,11 +149,17 @@ impl State {
         let name = match step.kind {
             StepKind::Fence => "writes-stopped",
             StepKind::ProveApplication => "connected",
-            StepKind::OpenDoor => "healthy",
-            StepKind::Smoke if is_last && !self.plan.has_door => "healthy",
+            // Users are back when they are led here; else when the door is open, or there is none.
+            StepKind::SwitchTraffic if is_last => "healthy",
+            StepKind::OpenDoor if !self.leads_traffic() => "healthy",
+            StepKind::Smoke if is_last && !self.plan.has_door && !self.leads_traffic() => "healthy",
             _ => return,
         };
         self.marks.entry(name.into()).or_insert(record.wall);
+    }
+
+    fn leads_traffic(&self) -> bool {
+        self.plan.steps.iter().any(|step| step.kind == StepKind::SwitchTraffic)
     }
 
     fn apply_to_step(&mut self, record: &Record, entry: &Entry) -> Result<(), ApplyError> {

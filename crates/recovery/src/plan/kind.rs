@@ -23,8 +23,12 @@ pub enum StepKind {
     Salvage,
     /// The old data directory is kept, untouched: the safety copy of a restore beside.
     KeepOld,
+    /// The replaced cluster is held as evidence.
+    HoldEvidence,
     /// A snapshot of the instance as it is.
     SafetySnapshot,
+    /// Brings up what a standby site needs.
+    ActivateSite,
     /// The target becomes a position in the log; it must be reachable.
     ResolveTarget,
     /// A new data directory, recovered and promoted, in quarantine.
@@ -39,10 +43,16 @@ pub enum StepKind {
     RunSql,
     /// Files that rows point to.
     CheckFiles,
+    /// Files that are missing are copied back from another site's bucket.
+    RestoreFiles,
     /// A login from here, and from where the application is.
     ProveConnection,
     /// A person confirms something that only a person can see.
     Confirm,
+    /// A role has another password.
+    RotateCredentials,
+    /// A command of the service gives something else another secret.
+    RotateSecret,
     /// The restored cluster takes sessions over the network.
     OpenNetwork,
     /// A connection from where the applications are.
@@ -53,6 +63,8 @@ pub enum StepKind {
     RenameInstance,
     /// Starts an application.
     StartWriter,
+    /// An application must answer before the next one is started.
+    HealthGate,
     /// Asks the service like a user.
     Smoke,
     /// The application's sessions are seen at the restored database.
@@ -77,7 +89,7 @@ pub enum StepKind {
 
 impl StepKind {
     /// Every kind and its name.
-    pub const ALL: [(&'static str, Self); 35] = [
+    pub const ALL: [(&'static str, Self); 41] = [
         ("diagnose", Self::Diagnose),
         ("check-setting", Self::CheckSetting),
         ("check-traffic", Self::CheckTraffic),
@@ -88,7 +100,9 @@ impl StepKind {
         ("fence", Self::Fence),
         ("salvage", Self::Salvage),
         ("keep-old", Self::KeepOld),
+        ("hold-evidence", Self::HoldEvidence),
         ("safety-snapshot", Self::SafetySnapshot),
+        ("activate-site", Self::ActivateSite),
         ("resolve-target", Self::ResolveTarget),
         ("restore-cluster", Self::RestoreCluster),
         ("restore-instance", Self::RestoreInstance),
@@ -96,13 +110,17 @@ impl StepKind {
         ("prove", Self::Prove),
         ("run-sql", Self::RunSql),
         ("check-files", Self::CheckFiles),
+        ("restore-files", Self::RestoreFiles),
         ("prove-connection", Self::ProveConnection),
         ("confirm", Self::Confirm),
+        ("rotate-credentials", Self::RotateCredentials),
+        ("rotate-secret", Self::RotateSecret),
         ("open-network", Self::OpenNetwork),
         ("prove-reach", Self::ProveReach),
         ("switch-setting", Self::SwitchSetting),
         ("rename-instance", Self::RenameInstance),
         ("start-writer", Self::StartWriter),
+        ("health-gate", Self::HealthGate),
         ("smoke", Self::Smoke),
         ("prove-application", Self::ProveApplication),
         ("point-of-no-return", Self::PointOfNoReturn),

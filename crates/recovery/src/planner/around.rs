@@ -45,29 +45,56 @@ pub(super) fn switch(setting: &Setting) -> Step {
         .done()
 }
 
-/// The writers, in order; then what proves that they serve.
-pub(super) fn start(writers: &[Writer], smoke: &[Smoke]) -> Vec<Step> {
-    let writers = writers.iter().map(|writer| {
-        with_command(
-            step(Stage::Start, "writer", writer.name(), StepKind::StartWriter),
-            writer,
-            true,
-        )
-        .effect(format!("starts {} and waits until it runs", writer.describe()))
-        .undo(Class::Undoable, UndoWhen::Always, "stops it again")
-        .with_all(writer_parameters(writer))
-        .predicted(20)
+/// The writers, in order, each with what it must answer before the next one; then what proves that
+/// they serve.
+pub(super) fn start(
+    writers: &[Writer],
+    health: &BTreeMap<String, Smoke>,
+    smoke: &[Smoke],
+) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for writer in writers {
+        let draft = step(Stage::Start, "writer", writer.name(), StepKind::StartWriter);
+        steps.push(
+            with_command(draft, writer, true)
+                .effect(format!("starts {} and waits until it runs", writer.describe()))
+                .undo(Class::Undoable, UndoWhen::Always, "stops it again")
+                .with_all(writer_parameters(writer))
+                .predicted(20)
+                .done(),
+        );
+        let gate = health.get(writer.name());
+        steps.extend(gate.map(|it| asked("health", writer.name(), StepKind::HealthGate, it)));
+    }
+    let numbered = smoke.iter().enumerate();
+    steps.extend(
+        numbered.map(|(at, it)| asked("smoke", &(at + 1).to_string(), StepKind::Smoke, it)),
+    );
+    steps
+}
+
+/// Something is asked like a user would.
+fn asked(verb: &str, object: &str, kind: StepKind, smoke: &Smoke) -> Step {
+    step(Stage::Start, verb, object, kind)
+        .effect(format!("asks {} {} like a user: {}", smoke.method, smoke.url, expected(smoke)))
+        .with_all(smoke_parameters(smoke))
+        .command(shell(&["curl".into(), "-fsS".into(), smoke.url.clone()]))
+        .predicted(5)
         .done()
-    });
-    let numbered = smoke.iter().enumerate().map(|(at, smoke)| {
-        step(Stage::Start, "smoke", &(at + 1).to_string(), StepKind::Smoke)
-            .effect(format!("asks {} {} like a user: {}", smoke.method, smoke.url, expected(smoke)))
-            .with_all(smoke_parameters(smoke))
-            .command(shell(&["curl".into(), "-fsS".into(), smoke.url.clone()]))
-            .predicted(5)
+}
+
+/// What a standby site needs before anything else is brought up.
+pub(super) fn activate(writers: &[Writer]) -> Vec<Step> {
+    let steps = writers.iter().map(|writer| {
+        let draft = step(Stage::Secure, "activate", writer.name(), StepKind::ActivateSite);
+        with_command(draft, writer, true)
+            .effect(format!("brings up {} at this site", writer.describe()))
+            .undo(Class::Undoable, UndoWhen::Always, "takes it down again, if it was down")
+            .with_all(writer_parameters(writer))
+            .predicted(20)
             .done()
     });
-    writers.chain(numbered).collect()
+    steps.collect()
 }
 
 /// The point of no return, then the door.

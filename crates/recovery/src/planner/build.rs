@@ -96,13 +96,19 @@ impl Draft {
         self
     }
 
+    /// An attempt may take at least so long, however little is predicted.
+    pub(super) fn patient(mut self, seconds: u64) -> Self {
+        self.0.limits.attempt_s = self.0.limits.attempt_s.max(seconds);
+        self
+    }
+
     pub(super) fn optional(mut self) -> Self {
         self.0.is_optional = true;
         self
     }
 
     pub(super) fn done(mut self) -> Step {
-        let attempt = (self.0.predicted_s * ATTEMPT_FACTOR).max(ATTEMPT_S_MIN);
+        let attempt = (self.0.predicted_s * ATTEMPT_FACTOR).max(self.0.limits.attempt_s);
         self.0.limits.attempt_s = attempt;
         self.0.limits.step_s = attempt * STEP_ATTEMPTS;
         self.0.base_s = self.0.predicted_s;

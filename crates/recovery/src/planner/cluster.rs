@@ -3,11 +3,12 @@
 use jiff::Timestamp;
 
 use super::build::{backup_for, restore_s, shell, step};
+use super::files::{self, Allowed};
 use super::{PlanError, Request, around, traffic};
 use crate::inventory::Inventory;
 use crate::method::{Choice, NoWay};
 use crate::plan::{Class, Mode, Parameters, Stage, Step, StepKind, Target, UndoWhen};
-use crate::service::{BindingPlace, Bindings, ClusterPlace, Network, Service, Validation, Writer};
+use crate::service::{BindingPlace, Bindings, ClusterPlace, Service, Validation};
 
 pub(super) fn steps(
     service: &Service,
@@ -17,7 +18,18 @@ pub(super) fn steps(
     inventory: &Inventory,
 ) -> Result<Vec<Step>, PlanError> {
     let site = Site { service, place, choice, inventory, mode: request.mode };
-    if matches!(choice.target, Target::Snapshot(_) | Target::Dump(_)) {
+    if let Target::Dump(label) = &choice.target {
+        let name = &place.cluster.name;
+        return Err(NoWay {
+            what: format!("a run does not restore dump '{label}' of cluster '{name}' by itself"),
+            hint: format!(
+                "rollforward dump restore {name} {label} --target CONNINFO --database NAME --create, \
+                 then look at it; or name a backup's target: --immediate, --target-time"
+            ),
+        }
+        .into());
+    }
+    if matches!(choice.target, Target::Snapshot(_)) {
         return Err(NoWay {
             what: format!("cluster '{}' has no {}", place.cluster.name, choice.target),
             hint: "name a backup's target: --immediate, --target-time".into(),
@@ -39,12 +51,12 @@ pub(super) fn steps(
 }
 
 /// What all steps of one plan look at.
-struct Site<'a> {
-    service: &'a Service,
-    place: &'a ClusterPlace,
-    choice: &'a Choice,
-    inventory: &'a Inventory,
-    mode: Mode,
+pub(super) struct Site<'a> {
+    pub(super) service: &'a Service,
+    pub(super) place: &'a ClusterPlace,
+    pub(super) choice: &'a Choice,
+    pub(super) inventory: &'a Inventory,
+    pub(super) mode: Mode,
 }
 
 impl Site<'_> {
@@ -54,7 +66,10 @@ impl Site<'_> {
         if !self.inventory.is_site_lost {
             steps.push(self.diagnose());
         }
-        steps.extend(self.check_setting());
+        if !self.inventory.is_site_lost {
+            // The setting of a standby site points to its own database, which is none yet.
+            steps.extend(self.check_setting());
+        }
         steps.extend(self.resolve_secrets());
         steps.extend(traffic::check_traffic(&service.traffic, self.inventory));
         steps.extend(around::shut(service.door.as_ref(), &service.writers));
@@ -64,7 +79,7 @@ impl Site<'_> {
         steps.extend(around::checklist(service));
         steps.extend(self.network(self.place.network.as_deref(), &service.writers));
         steps.extend(service.setting.iter().map(around::switch));
-        steps.extend(around::start(&service.writers, &service.smoke));
+        steps.extend(around::start(&service.writers, &service.health, &service.smoke));
         steps.extend(self.prove_application());
         steps.extend(around::open(service.door.as_ref(), service, self.inventory, &self.cost()));
         steps.extend(self.protect());
@@ -78,12 +93,15 @@ impl Site<'_> {
             .drill
             .as_ref()
             .ok_or(PlanError::Undeclared { service: self.service.name.clone(), what: "drill" })?;
-        let mut steps = vec![self.target()];
+        let mut steps = traffic::check_traffic(&drill.traffic, self.inventory);
+        steps.extend(around::activate(&drill.activate));
+        steps.push(self.target());
         steps.push(self.restore(&self.directory(Some(drill))));
         steps.extend(self.prove());
-        steps.extend(self.network(drill.network.as_ref(), &drill.writers));
+        steps.extend(self.network(drill.network.as_deref(), &drill.writers));
         steps.extend(drill.setting.iter().map(around::switch));
-        steps.extend(around::start(&drill.writers, &drill.smoke));
+        steps.extend(around::start(&drill.writers, &drill.health, &drill.smoke));
+        steps.extend(traffic::switch_traffic(&drill.traffic, self.inventory, false));
         Ok(steps)
     }
 
@@ -136,7 +154,9 @@ impl Site<'_> {
     /// Fence, salvage, safety copy, target. Of a site that is lost nothing can be reached.
     fn secure(&self) -> Vec<Step> {
         if self.inventory.is_site_lost {
-            return vec![self.target()];
+            let mut steps = around::activate(&self.service.activate);
+            steps.push(self.target());
+            return steps;
         }
         let cluster = &self.place.cluster;
         let fence = step(Stage::Secure, "fence", &cluster.name, StepKind::Fence)
@@ -250,64 +270,26 @@ impl Site<'_> {
             .effect("a login from here works, and the version is the old one's")
             .with_all(self.cluster())
             .done();
-        let files = self.service.files.iter().map(|files| {
-            step(Stage::Prove, "files", &files.bucket, StepKind::CheckFiles)
-                .effect(format!("the files that rows point to are in {}", files.bucket))
-                .with_all(self.cluster())
-                .with("bucket", files.bucket.clone())
-                .with("keys_sql", files.keys_sql.clone())
-                .predicted(30)
-                .done()
-        });
         let mut steps = vec![builtin];
         steps.extend(sql);
         steps.push(connection);
-        steps.extend(files);
+        steps.extend(self.files());
         steps
     }
 
-    /// The restored cluster takes sessions over the network; a connection is tried from there.
-    fn network(&self, network: Option<&Network>, writers: &[Writer]) -> Vec<Step> {
-        let Some(network) = network else { return Vec::new() };
-        let host = match self.mode {
-            Mode::Incident => self.place.restore_host.as_ref().or(self.place.cluster.host.as_ref()),
-            Mode::Drill | Mode::Copy => None,
-        };
-        let open = step(Stage::Switch, "network", &self.place.cluster.name, StepKind::OpenNetwork)
-            .effect(format!(
-                "the restored cluster listens on {} and takes logins from {}; it still archives nothing",
-                network.listen,
-                network.clients.join(", ")
-            ))
-            .undo(Class::Own, UndoWhen::Never, "none is needed: what was restored is removed")
-            .with_all(self.cluster())
-            .with("address", network.address.clone())
-            .with("listen", network.listen.clone())
-            .with("clients", network.clients.join(","))
-            .host(host)
-            .predicted(10)
-            .done();
-        let probes = self.inventory.kubernetes.probes.iter().filter(|(table, _)| {
-            writers.iter().any(
-                |writer| matches!(writer, Writer::Kubernetes { context, .. } if context == *table),
-            )
-        });
-        let reach = probes.map(|(table, probe)| {
-            step(Stage::Switch, "reach", table, StepKind::ProveReach)
-                .effect(format!(
-                    "a job in namespace {} reaches the restored cluster: {}",
-                    probe.namespace,
-                    probe.command.join(" ")
-                ))
-                .undo(Class::Own, UndoWhen::Always, "removes the job")
-                .with("context", table.clone())
-                .with("namespace", probe.namespace.clone())
-                .with("image", probe.image.clone())
-                .with("command", around::words_parameter(&probe.command))
-                .predicted(30)
-                .done()
-        });
-        std::iter::once(open).chain(reach).collect()
+    /// A drill looks at production's files, and writes only into buckets of its own.
+    fn files(&self) -> Vec<Step> {
+        let mut database = self.cluster();
+        database.extend(self.target_parameters());
+        database.extend(self.damage());
+        let own = self.service.drill.as_ref().map(|drill| &drill.files);
+        match (self.mode, own.filter(|files| !files.is_empty())) {
+            (Mode::Incident, _) => files::files(&self.service.files, &database, Allowed::Restore),
+            (Mode::Drill, Some(own)) => files::files(own, &database, Allowed::RestoreInDrill),
+            (Mode::Drill | Mode::Copy, _) => {
+                files::files(&self.service.files, &database, Allowed::Look)
+            }
+        }
     }
 
     fn prove_application(&self) -> Option<Step> {
@@ -334,6 +316,8 @@ impl Site<'_> {
             )
             .with_all(self.cluster())
             .with("directory", directory.clone())
+            // Nobody can look whether the old one still takes sessions; a person said so.
+            .with("old_is_gone", self.inventory.is_site_lost.to_string())
             .host(self.place.restore_host.as_ref().or(self.place.cluster.host.as_ref()))
             .command(shell(&[
                 "rollforward".into(),
@@ -372,7 +356,7 @@ impl Site<'_> {
         format!("{}/{}-{}", below.trim_end_matches('/'), cluster.name, stamp(self.inventory.now))
     }
 
-    fn cluster(&self) -> Parameters {
+    pub(super) fn cluster(&self) -> Parameters {
         let cluster = &self.place.cluster;
         let mut parameters = Parameters::from([
             ("cluster".into(), cluster.name.clone()),

@@ -1,6 +1,6 @@
 //! A drill touches nothing of production: every place it changes must be its own.
 
-use super::PlanError;
+use super::{PlanError, files};
 use crate::service::{BindingPlace, Bindings, Database, Service, Writer};
 
 /// Refuses a drill that would touch production.
@@ -22,9 +22,20 @@ pub(super) fn check(service: &Service) -> Result<(), PlanError> {
     if let Some(writer) = drill.writers.iter().find(is_ours) {
         return touches(format!("its writer is {}", writer.describe()));
     }
+    let is_production =
+        |describes: &str| service.traffic.iter().any(|it| it.describe() == describes);
+    if let Some(traffic) = drill.traffic.iter().find(|it| is_production(&it.describe())) {
+        return touches(format!("it leads users: {}", traffic.describe()));
+    }
     let same_smoke = |url: &str| service.smoke.iter().any(|smoke| smoke.url == url);
     if let Some(smoke) = drill.smoke.iter().find(|smoke| same_smoke(&smoke.url)) {
         return touches(format!("its smoke test asks {}", smoke.url));
+    }
+    for bucket in drill.files.iter().map(|files| files.bucket.as_str()) {
+        let theirs = service.files.iter().flat_map(|it| [Some(&it.bucket), it.copy.as_ref()]);
+        if theirs.flatten().any(|other| files::overlap(bucket, other)) {
+            return touches(format!("its files are in {}", files::shown(bucket)));
+        }
     }
     match same_directory(service, drill) {
         Some(path) => touches(format!("it restores into '{path}'")),

@@ -2,6 +2,7 @@
 
 use super::build::step;
 use super::cluster::{secret_references, sql_parameters, validation_parameters};
+use super::files::{self, Allowed};
 use super::{PlanError, Request, around, traffic};
 use crate::inventory::Inventory;
 use crate::method::Choice;
@@ -28,7 +29,7 @@ pub(super) fn steps(
             steps.extend(around::checklist(service));
             steps.extend(site.staging());
             steps.push(site.switch());
-            steps.extend(around::start(&service.writers, &service.smoke));
+            steps.extend(around::start(&service.writers, &service.health, &service.smoke));
             steps.extend(site.prove_application());
             steps.extend(around::open(service.door.as_ref(), service, inventory, &site.cost()));
             steps.push(site.protect());
@@ -39,7 +40,7 @@ pub(super) fn steps(
             steps.extend(site.prove());
             if let (Mode::Drill, Some(drill)) = (request.mode, &service.drill) {
                 steps.extend(drill.setting.iter().map(around::switch));
-                steps.extend(around::start(&drill.writers, &drill.smoke));
+                steps.extend(around::start(&drill.writers, &drill.health, &drill.smoke));
             }
         }
     }
@@ -170,15 +171,11 @@ impl Site<'_> {
             .with_all(self.instance())
             .predicted(10)
             .done();
-        let files = self.service.files.iter().map(|files| {
-            step(Stage::Prove, "files", &files.bucket, StepKind::CheckFiles)
-                .effect(format!("the files that rows point to are in {}", files.bucket))
-                .with_all(self.instance())
-                .with("bucket", files.bucket.clone())
-                .with("keys_sql", files.keys_sql.clone())
-                .predicted(30)
-                .done()
-        });
+        let allowed = match self.mode {
+            Mode::Incident => Allowed::Restore,
+            Mode::Drill | Mode::Copy => Allowed::Look,
+        };
+        let files = files::files(&self.service.files, &self.instance(), allowed);
         std::iter::once(data).chain(sql).chain([connection]).chain(files).collect()
     }
 
@@ -186,7 +183,7 @@ impl Site<'_> {
     fn staging(&self) -> Vec<Step> {
         let Some(staging) = &self.service.staging else { return Vec::new() };
         let mut steps: Vec<Step> = staging.setting.iter().map(around::switch).collect();
-        steps.extend(around::start(&staging.writers, &staging.smoke));
+        steps.extend(around::start(&staging.writers, &staging.health, &staging.smoke));
         for step in &mut steps {
             let tail = step.id.as_str().split_once('.').map_or("", |(_, tail)| tail).to_owned();
             step.id = crate::plan::StepId::from_text(&format!("stage.{tail}"));

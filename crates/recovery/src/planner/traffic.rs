@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_long_time_in_caches_is_warned_of_and_counts() {
-        let traffic = five::odoo().traffic;
+        let traffic = five::odoo().sites["dr"].traffic.clone();
         let slow = seen(TrafficFact::Ready { ttl_s: Some(3600) });
         assert_eq!(switch_traffic(&traffic, &slow, true)[0].predicted_s, 3605);
         assert_eq!(check_traffic(&traffic, &slow)[0].parameters["ttl_s_planned"], "3600");
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn before_the_point_of_no_return_a_rollback_leads_users_back() {
-        let traffic = five::odoo().traffic;
+        let traffic = five::odoo().sites["dr"].traffic.clone();
         let of = |is_final| switch_traffic(&traffic, &sample::inventory(), is_final).remove(0);
         let (last, back) = (of(true), of(false));
         assert_eq!((last.class, last.undo_when), (Class::Final, UndoWhen::Never));
@@ -254,7 +254,7 @@ mod tests {
             let traffic = Traffic { name: "odoo".into(), how };
             assert_eq!(switch_command(&traffic), expect);
         };
-        let record = five::odoo().traffic[0].record().unwrap().clone();
+        let record = five::odoo().sites["dr"].traffic[0].record().unwrap().clone();
         let nsupdate = |key: &str| TrafficHow::Nsupdate {
             server: "ns1.acme.example:53".into(),
             key: key.into(),

@@ -4,12 +4,26 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Files that rows point to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Files {
     /// The bucket's address.
     pub bucket: String,
     /// A query that yields the keys.
     pub keys_sql: String,
+    /// Another site's bucket with the same names: what is missing is copied back from there.
+    pub copy: Option<String>,
+    /// How many files may be missing everywhere.
+    pub missing_max: u64,
+    /// How many files may be missing in the copy, in a drill; `None`: they are only counted.
+    pub copy_missing_max: Option<u64>,
+    /// How far before the target the newest object may lie.
+    pub newest_within: Option<Duration>,
+    /// Files that bucket and copy are compared by; 0: none.
+    pub sample: u32,
+    /// Credentials of the bucket: names of options and references to secrets.
+    pub credentials: BTreeMap<String, String>,
+    /// Those of the copy.
+    pub copy_credentials: BTreeMap<String, String>,
 }
 
 /// A tool whose table of applied migrations is known.

@@ -11,8 +11,8 @@ use crate::inventory::{Damage, DumpFact, Inventory, SnapshotFact, WindowFact};
 use crate::plan::Parameters;
 use crate::service::{
     BindingPlace, Bindings, ClusterPlace, Database, Door, Expectation, Files, Form, LocalCluster,
-    Objectives, OnFailure, Policy, Rds, SchemaTool, Service, Setting, SettingPlace, Smoke,
-    TTL_S_MAX_DEFAULT, TableCheck, Traffic, TrafficHow, TrafficRecord, Validation, Workload,
+    Network, Objectives, OnFailure, Policy, Rds, SchemaTool, Service, Setting, SettingPlace, Site,
+    Smoke, TTL_S_MAX_DEFAULT, TableCheck, Traffic, TrafficHow, TrafficRecord, Validation, Workload,
     Writer,
 };
 
@@ -78,6 +78,8 @@ fn empty(name: &str, database: Database, rpo: u64, rto: u64) -> Service {
         setting: None,
         door: None,
         writers: Vec::new(),
+        activate: Vec::new(),
+        health: BTreeMap::new(),
         files: Vec::new(),
         validation: Validation::default(),
         smoke: Vec::new(),
@@ -88,6 +90,8 @@ fn empty(name: &str, database: Database, rpo: u64, rto: u64) -> Service {
         escalate: Vec::new(),
         drill: None,
         staging: None,
+        sites: BTreeMap::new(),
+        breach: None,
     }
 }
 
@@ -108,6 +112,7 @@ pub fn tms() -> Service {
         files: vec![Files {
             bucket: "s3://tms-filestore".into(),
             keys_sql: "select store_fname from ir_attachment where store_fname is not null".into(),
+            ..Files::default()
         }],
         validation: Validation {
             timeout: None,
@@ -171,42 +176,73 @@ pub fn engine() -> Service {
     }
 }
 
-/// O: several applications that come back on a standby site, behind another load balancer.
+/// O: several applications with a standby site, to which a DNS record leads.
 #[must_use]
 pub fn odoo() -> Service {
     let names = ["odoo/odoo", "odoo/n8n", "odoo/gateway", "odoo/notify"];
     Service {
-        setting: Some(Setting {
-            place: SettingPlace::Kubernetes {
-                context: "standby".into(),
-                kind: "secret",
-                object: "odoo/db".into(),
-                key: "DATABASE_URL".into(),
-                inside: None,
+        setting: Some(odoo_setting("primary")),
+        writers: names.map(|name| deployment("primary", name)).into(),
+        smoke: vec![smoke("GET", "https://odoo-primary.acme.example/web/health", None)],
+        sites: BTreeMap::from([("dr".to_owned(), odoo_standby())]),
+        ..empty("odoo", cluster("odoo", None), 15 * MINUTE, 240 * MINUTE)
+    }
+}
+
+fn odoo_setting(context: &str) -> Setting {
+    Setting {
+        place: SettingPlace::Kubernetes {
+            context: context.into(),
+            kind: "secret",
+            object: "odoo/db".into(),
+            key: "DATABASE_URL".into(),
+            inside: None,
+        },
+        form: Form::Uri,
+        fields: Parameters::new(),
+    }
+}
+
+fn odoo_standby() -> Site {
+    let names = ["odoo/odoo", "odoo/n8n", "odoo/gateway", "odoo/notify"];
+    let health = |name: &str| smoke("GET", &format!("https://{name}.dr.acme.example/health"), None);
+    Site {
+        host: Some("db2.acme.example".into()),
+        bindings: Bindings {
+            network: Some(Box::new(Network {
+                address: "db2.acme.example".into(),
+                listen: "*".into(),
+                clients: vec!["10.2.0.0/16".into()],
+            })),
+            setting: Some(odoo_setting("standby")),
+            writers: names.map(|name| deployment("standby", name)).into(),
+            activate: vec![Writer::Systemd { unit: "minio.service".into() }],
+            health: BTreeMap::from([("odoo/odoo".to_owned(), health("odoo"))]),
+            smoke: vec![smoke("GET", "https://odoo-standby.acme.example/web/health", None)],
+            traffic: vec![odoo_record("odoo-drill.acme.example")],
+            ..Bindings::below("/var/lib/postgresql/16")
+        },
+        traffic: vec![odoo_record("odoo.acme.example")],
+        checklist: vec!["the site's own backups are switched on".into()],
+    }
+}
+
+fn odoo_record(name: &str) -> Traffic {
+    Traffic {
+        name: name.into(),
+        how: TrafficHow::Nsupdate {
+            server: "ns1.acme.example:53".into(),
+            key: "file:/etc/rollforward/tsig.key".into(),
+            record: TrafficRecord {
+                zone: "acme.example".into(),
+                name: name.into(),
+                kind: "CNAME".into(),
+                standby: "odoo-dr.acme.example".into(),
+                ttl_s: 60,
+                ttl_s_max: TTL_S_MAX_DEFAULT,
+                resolvers: vec!["10.0.0.53:53".into()],
             },
-            form: Form::Uri,
-            fields: Parameters::new(),
-        }),
-        writers: names.map(|name| deployment("standby", name)).into(),
-        smoke: vec![smoke("GET", "https://odoo-standby.acme.example/web/health", None)],
-        traffic: vec![Traffic {
-            name: "odoo.acme.example".into(),
-            how: TrafficHow::Nsupdate {
-                server: "ns1.acme.example:53".into(),
-                key: "file:/etc/rollforward/tsig.key".into(),
-                record: TrafficRecord {
-                    zone: "acme.example".into(),
-                    name: "odoo.acme.example".into(),
-                    kind: "CNAME".into(),
-                    standby: "odoo-dr.acme.example".into(),
-                    ttl_s: 60,
-                    ttl_s_max: TTL_S_MAX_DEFAULT,
-                    resolvers: vec!["10.0.0.53:53".into()],
-                },
-            },
-        }],
-        checklist: vec!["the first site is shut down, or nobody reaches it".into()],
-        ..empty("odoo", cluster("odoo", Some("db2.acme.example")), 15 * MINUTE, 240 * MINUTE)
+        },
     }
 }
 
@@ -237,11 +273,10 @@ pub fn gateway() -> Service {
                 subnet_group: "staging".into(),
                 security_groups: vec!["sg-staging".into()],
             },
-            network: None,
             setting: Some(place("gw-staging/db")),
             writers: vec![deployment("prod", "gw-staging/api-gateway")],
-            door: None,
             smoke: vec![smoke("GET", "https://gw-staging.acme.example/health", None)],
+            ..Bindings::below("")
         }),
         ..empty("gateway", rds("gw-prod", None), 5 * MINUTE, 30 * MINUTE)
     }

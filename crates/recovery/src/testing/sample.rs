@@ -1,5 +1,6 @@
 //! Services and inventories of the five kinds, for tests and golden plans.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,8 +11,8 @@ use crate::method::Wish;
 use crate::plan::{Mode, Parameters, Plan};
 use crate::planner::{PlanError, Request, compile};
 use crate::service::{
-    BindingPlace, Bindings, ClusterPlace, Database, Door, Expectation, Form, LocalCluster,
-    Objectives, Persons, Policy, Service, Setting, SettingPlace, Smoke, Validation, Writer,
+    Bindings, ClusterPlace, Database, Door, Expectation, Form, LocalCluster, Objectives, Persons,
+    Policy, Service, Setting, SettingPlace, Smoke, Validation, Writer,
 };
 
 /// A fixed moment.
@@ -73,6 +74,8 @@ pub fn shop() -> Service {
         setting: Some(file("/etc/shop.env")),
         door: Some(Door::File { path: "/run/shop/maintenance".into(), content: "1".into() }),
         writers: vec![writer("shop"), writer("worker")],
+        activate: Vec::new(),
+        health: BTreeMap::new(),
         files: Vec::new(),
         validation: Validation {
             sql: Some("/etc/shop/validate.sql".into()),
@@ -85,14 +88,14 @@ pub fn shop() -> Service {
         tell: vec!["pager".into()],
         escalate: Vec::new(),
         drill: Some(Bindings {
-            database: BindingPlace::Directory("/srv/drill".into()),
-            network: None,
             setting: Some(file("/srv/drill/shop.env")),
             writers: vec![writer("shop-drill")],
-            door: None,
             smoke: vec![smoke(8081)],
+            ..Bindings::below("/srv/drill")
         }),
         staging: None,
+        sites: BTreeMap::new(),
+        breach: None,
     }
 }
 
@@ -144,6 +147,7 @@ pub fn plan(service: &Service, mode: Mode, inventory: &Inventory) -> Result<Plan
             Wish { target: Some(crate::plan::Target::Latest), ..Wish::default() }
         }
     };
-    let request = Request { mode, wish, binary: "0.1.0".into(), persons: Persons::new() };
+    let request =
+        Request { mode, wish, binary: "0.1.0".into(), persons: Persons::new(), is_breach: false };
     compile(service, &request, inventory)
 }

@@ -1,6 +1,7 @@
 //! A world without databases: door, writers, old and new database, setting, people. It outlives its
 //! drivers, misbehaves as told, and notes every breach of the order of safety.
 
+mod names;
 mod order;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -11,6 +12,7 @@ use async_trait::async_trait;
 use super::misbehaviour::Misbehaviour;
 use crate::effect::{Effect, Effects, Failure, Found, StepContext};
 use crate::plan::{Parameters, Step, StepKind};
+use names::{directory_of, manager_of, object_of, traffic_of, writer_of};
 
 /// Probes that find a restore under way before it is there.
 const RESTORE_PROBES: u32 = 3;
@@ -30,9 +32,11 @@ struct Things {
     stopped_writers: BTreeMap<String, bool>,
     paused: BTreeMap<String, bool>,
     networked: Vec<String>,
+    active: BTreeSet<String>,
     is_fenced: bool,
     is_salvaged: bool,
     is_proved: bool,
+    are_files_back: bool,
     is_smoked: bool,
     is_adopted: bool,
     at_standby: BTreeSet<String>,
@@ -68,6 +72,8 @@ pub struct Snapshot {
     pub is_adopted: bool,
     /// Traffic that is led to the standby site.
     pub at_standby: Vec<String>,
+    /// Whether missing files were copied back; nothing takes them away again.
+    pub are_files_back: bool,
 }
 
 /// The world. Clones are the same world.
@@ -125,10 +131,9 @@ impl World {
 
     /// A person leaves out what is proved or asked, and answers for it.
     pub fn leave_out(&self, kind: StepKind) {
-        self.with(|things| match kind {
-            StepKind::Prove => things.is_proved = true,
-            StepKind::Smoke => things.is_smoked = true,
-            _ => {}
+        self.with(|things| {
+            things.is_proved |= kind == StepKind::Prove;
+            things.is_smoked |= kind == StepKind::Smoke;
         });
     }
 
@@ -172,6 +177,7 @@ impl World {
             setting: things.setting.clone(),
             is_adopted: things.is_adopted,
             at_standby: things.at_standby.iter().cloned().collect(),
+            are_files_back: things.are_files_back,
         })
     }
 
@@ -225,37 +231,6 @@ struct WorldEffect {
     world: World,
 }
 
-fn object_of(context: &StepContext) -> Option<String> {
-    match context.step.kind {
-        StepKind::ShutDoor => Some("door".into()),
-        StepKind::StopWriter => Some(format!("writer {}", writer_of(context))),
-        StepKind::PauseManager => Some(format!("manager {}", manager_of(context))),
-        StepKind::Fence => Some("fence".into()),
-        StepKind::SwitchSetting => Some("setting".into()),
-        StepKind::SwitchTraffic => Some(format!("traffic {}", traffic_of(context))),
-        _ => None,
-    }
-}
-
-fn writer_of(context: &StepContext) -> String {
-    let name = ["name", "object", "unit", "workflow"].into_iter();
-    name.filter_map(|name| context.parameters.get(name)).next().cloned().unwrap_or_default()
-}
-
-fn manager_of(context: &StepContext) -> String {
-    context.parameters.get("object").cloned().unwrap_or_default()
-}
-
-fn traffic_of(context: &StepContext) -> String {
-    context.parameters.get("name").cloned().unwrap_or_default()
-}
-
-fn directory_of(context: &StepContext) -> String {
-    let found =
-        context.parameters.get("directory").or_else(|| context.parameters.get("new_instance"));
-    found.cloned().unwrap_or_default()
-}
-
 impl Things {
     fn violate(&mut self, text: &str) {
         self.violations.push(text.into());
@@ -267,6 +242,9 @@ impl Things {
             StepKind::StopWriter => {
                 let stopped = self.stopped_writers.get(&writer_of(context)).copied();
                 if stopped.unwrap_or(false) { "stopped" } else { "running" }.into()
+            }
+            StepKind::ActivateSite => {
+                if self.active.contains(&writer_of(context)) { "up" } else { "down" }.into()
             }
             StepKind::PauseManager => if self.is_paused(context) { "paused" } else { "on" }.into(),
             StepKind::Fence => if self.is_fenced { "fenced" } else { "open" }.into(),
@@ -300,6 +278,7 @@ impl Things {
                 .get(&writer_of(context))
                 .copied()
                 .unwrap_or(!self.is_incident)),
+            StepKind::ActivateSite => is(self.active.contains(&writer_of(context))),
             StepKind::PauseManager => is(self.is_paused(context)),
             StepKind::ResumeManager => is(!self.is_paused(context)),
             StepKind::OpenNetwork => is(self.networked.contains(&self.restored_of(context))),
@@ -338,6 +317,7 @@ impl Things {
             StepKind::OpenDoor => self.is_door_shut = false,
             StepKind::StopWriter => drop(self.stopped_writers.insert(writer_of(context), true)),
             StepKind::StartWriter => drop(self.stopped_writers.insert(writer_of(context), false)),
+            StepKind::ActivateSite => drop(self.active.insert(writer_of(context))),
             StepKind::PauseManager => drop(self.paused.insert(manager_of(context), true)),
             StepKind::ResumeManager => drop(self.paused.insert(manager_of(context), false)),
             StepKind::OpenNetwork => {
@@ -350,6 +330,7 @@ impl Things {
             StepKind::Salvage => self.is_salvaged = true,
             StepKind::SwitchSetting => self.setting = self.restored_of(context),
             StepKind::Prove => self.is_proved = true,
+            StepKind::RestoreFiles => self.are_files_back = true,
             StepKind::Smoke => self.is_smoked = true,
             StepKind::Adopt => self.is_adopted = true,
             StepKind::Backup => self.backups += 1,
@@ -376,15 +357,14 @@ impl Things {
                     self.violate("a writer was started again before the fence was lifted");
                 }
             }
+            StepKind::ActivateSite if original.as_deref() == Some("down") => {
+                self.active.remove(&writer_of(context));
+            }
             StepKind::PauseManager => {
                 self.paused.insert(manager_of(context), original.as_deref() == Some("paused"));
             }
             StepKind::Fence => self.is_fenced = original.as_deref() == Some("fenced"),
-            StepKind::SwitchSetting => {
-                if let Some(original) = original {
-                    self.setting = original;
-                }
-            }
+            StepKind::SwitchSetting => self.setting = original.unwrap_or(self.setting.clone()),
             StepKind::StartWriter => drop(self.stopped_writers.insert(writer_of(context), true)),
             StepKind::SwitchTraffic if original.as_deref() == Some("primary") => {
                 self.at_standby.remove(&traffic_of(context));

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use recovery::inventory::Inventory;
 use recovery::journal::{Entry, Home, Loaded, Writer};
 use recovery::machine::State;
-use recovery::plan::{Mode, Plan};
+use recovery::plan::{Mode, Plan, StepKind};
 use recovery::runner::{
     Before, Driver, Ended, Event, Faults, NoFaults, Observer, RunError, When, drive, take_over,
 };
@@ -66,7 +67,11 @@ pub(crate) struct Outcome {
 
 impl Bench {
     pub(crate) fn new(service: &Service, mode: Mode) -> Self {
-        let plan = sample::plan(service, mode, &sample::inventory()).unwrap();
+        Self::of(service, mode, &sample::inventory())
+    }
+
+    pub(crate) fn of(service: &Service, mode: Mode, inventory: &Inventory) -> Self {
+        let plan = sample::plan(service, mode, inventory).unwrap();
         Self::with(plan)
     }
 
@@ -79,7 +84,9 @@ impl Bench {
             BTreeMap::from([(1, Secret::random())]),
         );
         let home = Home { store: Arc::new(store), keys: Arc::new(keys), copies: Vec::new() };
-        Self { world: World::new(plan.mode == Mode::Incident, plan.has_door), home, clock, plan }
+        let has_door = plan.steps.iter().any(|step| step.kind == StepKind::ShutDoor);
+        let world = World::new(plan.mode == Mode::Incident, has_door);
+        Self { world, home, clock, plan }
     }
 
     /// The same with the journal behind another store, which holds the same objects.

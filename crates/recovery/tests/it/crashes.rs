@@ -4,9 +4,12 @@
 
 use std::sync::Arc;
 
-use recovery::plan::Mode;
+use recovery::inventory::{Inventory, KubernetesFact, PauseFact, Probe};
+use recovery::method::Wish;
+use recovery::plan::{Mode, Plan, StepKind, Target};
+use recovery::planner::{Request, compile};
 use recovery::runner::{Before, RunError};
-use recovery::service::{OnFailure, Policy, Service};
+use recovery::service::{Breach, Database, Files, Network, OnFailure, Persons, Policy, Service};
 use recovery::testing::{Misbehaviour, five, sample};
 
 use crate::bench::{Bench, Nth};
@@ -15,23 +18,98 @@ use crate::bench::{Bench, Nth};
 struct Case {
     name: &'static str,
     service: Service,
+    inventory: Inventory,
     mode: Mode,
-    wrong: &'static [(&'static str, &'static [Misbehaviour])],
+    wrong: Wrong,
 }
 
-fn case(
-    name: &'static str,
-    mode: Mode,
-    change: impl FnOnce(&mut Service),
-    wrong: &'static [(&'static str, &'static [Misbehaviour])],
-) -> Case {
+type Wrong = &'static [(&'static str, &'static [Misbehaviour])];
+
+fn case(name: &'static str, mode: Mode, change: impl FnOnce(&mut Service), wrong: Wrong) -> Case {
     let mut service = sample::shop();
     change(&mut service);
-    Case { name, service, mode, wrong }
+    Case { name, service, inventory: sample::inventory(), mode, wrong }
+}
+
+/// A service in Kubernetes, over the network, with something that would undo the steps.
+fn in_kubernetes(name: &'static str, mode: Mode, wrong: Wrong) -> Case {
+    let mut inventory = sample::inventory();
+    let fact = KubernetesFact { uid: "7c0e".into(), context: "prod".into() };
+    let pause = PauseFact {
+        context: "prod".into(),
+        manager: "flux-kustomization",
+        object: "flux-system/apps".into(),
+        of: "Deployment engine/api".into(),
+        owns_setting: false,
+    };
+    let probe = Probe {
+        namespace: "engine".into(),
+        image: "postgres:16".into(),
+        command: vec!["pg_isready".into(), "-h".into(), "{host}".into()],
+    };
+    inventory.kubernetes.clusters.insert("prod".into(), fact);
+    inventory.kubernetes.pauses.push(pause);
+    inventory.kubernetes.probes.insert("prod".into(), probe);
+    let mut service = five::engine();
+    let network = Network {
+        address: "db1.acme.example".into(),
+        listen: "*".into(),
+        clients: vec!["10.0.0.0/8".into()],
+    };
+    if let Database::Cluster(place) = &mut service.database {
+        place.network = Some(Box::new(network));
+    }
+    here(&mut service);
+    Case { name, service, inventory, mode, wrong }
+}
+
+/// The standby site of a service whose own site is lost, for real or as a drill.
+fn at_a_site(name: &'static str, mode: Mode, wrong: Wrong) -> Case {
+    let inventory = Inventory { is_site_lost: true, ..sample::inventory() };
+    let odoo = five::odoo();
+    let placed = match mode {
+        Mode::Incident => odoo.at_site("dr"),
+        Mode::Drill | Mode::Copy => odoo.drilled_at("dr"),
+    };
+    let mut service = placed.unwrap();
+    // Persons say their part in tests of their own.
+    service.checklist.clear();
+    here(&mut service);
+    Case { name, service, inventory, mode, wrong }
+}
+
+/// The bench has one host.
+fn here(service: &mut Service) {
+    if let Database::Cluster(place) = &mut service.database {
+        place.restore_host = None;
+        place.cluster.host = None;
+    }
+}
+
+/// Somebody has broken in.
+fn after_a_breach(name: &'static str, wrong: Wrong) -> Case {
+    let mut service = sample::shop();
+    reopening(&mut service);
+    service.breach = Some(Breach {
+        tell: vec!["legal".into()],
+        roles: [("shop".to_owned(), "file:/etc/shop.new".to_owned())].into(),
+        commands: vec![vec!["rotate-tokens".into()]],
+    });
+    let (inventory, mode) = (sample::inventory(), Mode::Incident);
+    Case { name, service, inventory, mode, wrong }
 }
 
 fn reopening(service: &mut Service) {
     service.policy = Policy { on_failure: OnFailure::ReopenOld, ..Policy::default() };
+}
+
+fn with_files(service: &mut Service) {
+    service.files = vec![Files {
+        bucket: "s3://shop-files".into(),
+        keys_sql: "SELECT name FROM files".into(),
+        copy: Some("s3://shop-files-copy".into()),
+        ..Files::default()
+    }];
 }
 
 fn cases() -> Vec<Case> {
@@ -42,6 +120,16 @@ fn cases() -> Vec<Case> {
         case("without a door", Mode::Incident, |service| service.door = None, &[]),
         case("drill", Mode::Drill, same, &[]),
         case("copy", Mode::Copy, same, &[]),
+        case("files are missing", Mode::Incident, with_files, &[]),
+        case(
+            "files cannot be copied back",
+            Mode::Incident,
+            |service| {
+                reopening(service);
+                with_files(service);
+            },
+            &[("prove.copy-files.s3-//shop-files", &[FailForGood])],
+        ),
         case(
             "the smoke test fails, stay shut",
             Mode::Incident,
@@ -77,13 +165,13 @@ fn cases() -> Vec<Case> {
         case(
             "traffic is led elsewhere",
             Mode::Incident,
-            |service| service.traffic = five::odoo().traffic,
+            |service| service.traffic = five::odoo().sites["dr"].traffic.clone(),
             &[],
         ),
         case(
             "traffic cannot be led elsewhere",
             Mode::Incident,
-            |service| service.traffic = five::odoo().traffic,
+            |service| service.traffic = five::odoo().sites["dr"].traffic.clone(),
             &[("open.traffic.odoo-acme-example", &[FailForGood])],
         ),
         case(
@@ -95,9 +183,59 @@ fn cases() -> Vec<Case> {
     ]
 }
 
+fn cases_elsewhere() -> Vec<Case> {
+    use Misbehaviour::FailForGood;
+    vec![
+        in_kubernetes("Kubernetes", Mode::Incident, &[]),
+        in_kubernetes(
+            "Kubernetes, the application fails",
+            Mode::Incident,
+            &[("start.smoke.1", &[FailForGood])],
+        ),
+        in_kubernetes(
+            "Kubernetes, the database is not reached",
+            Mode::Incident,
+            &[("switch.reach.prod", &[FailForGood])],
+        ),
+        after_a_breach("a breach", &[]),
+        after_a_breach("a breach, a role is missing", &[("switch.rotate.shop", &[FailForGood])]),
+        at_a_site("a standby site", Mode::Incident, &[]),
+        at_a_site(
+            "a standby site whose applications fail",
+            Mode::Incident,
+            &[("start.health.odoo/odoo", &[FailForGood])],
+        ),
+        at_a_site("a drill of a standby site", Mode::Drill, &[]),
+        at_a_site(
+            "a drill of a standby site whose traffic is not led",
+            Mode::Drill,
+            &[("open.traffic.odoo-drill-acme-example", &[FailForGood])],
+        ),
+    ]
+}
+
 impl Case {
+    /// Persons say their part in tests of their own.
+    fn plan_of_a_breach(&self) -> Plan {
+        let target = Some(Target::Before("0/29C692D0".into()));
+        let request = Request {
+            mode: self.mode,
+            wish: Wish { target, ..Wish::default() },
+            binary: "0.1.0".into(),
+            persons: Persons::new(),
+            is_breach: true,
+        };
+        let mut plan = compile(&self.service, &request, &self.inventory).unwrap();
+        assert_eq!(plan.policy.on_failure, OnFailure::StayShut);
+        plan.steps.retain(|step| step.kind != StepKind::Confirm);
+        plan
+    }
+
     fn bench(&self) -> Bench {
-        let bench = Bench::new(&self.service, self.mode);
+        let bench = match self.service.breach {
+            None => Bench::of(&self.service, self.mode, &self.inventory),
+            Some(_) => Bench::with(self.plan_of_a_breach()),
+        };
         for (step, misbehaviours) in self.wrong {
             bench.world.script(step, misbehaviours);
         }
@@ -108,7 +246,7 @@ impl Case {
 #[tokio::test(start_paused = true)]
 async fn whatever_kills_the_driver_another_one_ends_where_it_would_have() {
     let mut killed = 0;
-    for case in cases() {
+    for case in cases().into_iter().chain(cases_elsewhere()) {
         let undisturbed = Arc::new(Nth::default());
         let bench = case.bench();
         let expected = bench.run(undisturbed.clone()).await.unwrap();
@@ -133,7 +271,7 @@ async fn whatever_kills_the_driver_another_one_ends_where_it_would_have() {
 
 #[tokio::test(start_paused = true)]
 async fn dying_again_and_again_changes_nothing() {
-    for case in cases() {
+    for case in cases().into_iter().chain(cases_elsewhere()) {
         let expected = case.bench().run(Arc::new(Nth::default())).await.unwrap();
         let bench = case.bench();
         let driver = bench.driver(Arc::new(Nth::at(3)));

@@ -9,7 +9,8 @@ use recovery::testing::{five, sample};
 
 fn plan(service: &Service, wish: Wish, inventory: &Inventory) -> Plan {
     let persons = Persons::new();
-    let request = Request { mode: Mode::Incident, wish, binary: "0.1.0".into(), persons };
+    let request =
+        Request { mode: Mode::Incident, wish, binary: "0.1.0".into(), persons, is_breach: false };
     compile(service, &request, inventory).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -28,7 +29,7 @@ fn each_of_the_five_services_has_its_plan() {
         ("V-web", five::web(), &managed),
         ("X-engine", five::engine(), &ours),
         ("O-odoo", five::odoo(), &ours),
-        ("O-odoo-site-lost", five::odoo(), &lost),
+        ("O-odoo-site-lost", five::odoo().at_site("dr").unwrap(), &lost),
         ("G-gateway", five::gateway(), &managed),
     ];
     for (name, service, inventory) in cases {

@@ -4,6 +4,7 @@
 
 mod bench;
 
+mod alerts;
 mod crashes;
 mod drivers;
 mod failures;

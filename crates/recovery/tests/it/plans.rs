@@ -1,8 +1,10 @@
 //! Plans: the same input gives the same plan, stored and read back; drills touch nothing.
 
-use recovery::plan::{Mode, Plan, PlanDigest, plan_text, runbook};
-use recovery::planner::PlanError;
-use recovery::service::{BindingPlace, Database};
+use recovery::inventory::DumpFact;
+use recovery::method::Wish;
+use recovery::plan::{Mode, Plan, PlanDigest, Target, plan_text, runbook};
+use recovery::planner::{PlanError, Request, compile};
+use recovery::service::{BindingPlace, Database, Files};
 use recovery::testing::sample;
 
 #[test]
@@ -22,7 +24,7 @@ fn a_plan_is_read_back_as_it_was_written_and_its_digest_means_it() {
 #[test]
 fn a_drill_that_would_touch_production_is_refused() {
     type Change = fn(&mut recovery::service::Service);
-    let cases: [(&str, Change); 5] = [
+    let cases: [(&str, Change); 6] = [
         ("setting", |service| {
             service.drill.as_mut().unwrap().setting = service.setting.clone();
         }),
@@ -34,6 +36,14 @@ fn a_drill_that_would_touch_production_is_refused() {
             let Database::Cluster(place) = &service.database else { panic!() };
             let path = format!("{}/drill", place.cluster.data_directory);
             service.drill.as_mut().unwrap().database = BindingPlace::Directory(path);
+        }),
+        ("its files are in", |service| {
+            let at = |bucket: &str, copy: Option<&str>| {
+                let (bucket, copy) = (bucket.to_owned(), copy.map(str::to_owned));
+                vec![Files { bucket, copy, keys_sql: "SELECT 1".into(), ..Files::default() }]
+            };
+            service.files = at("s3://files", Some("s3://copy?region=x"));
+            service.drill.as_mut().unwrap().files = at("s3://copy/drill", Some("s3://files"));
         }),
         ("no drill", |service| service.drill = None),
     ];
@@ -82,4 +92,23 @@ fn the_plan_of_the_shop() {
     insta::assert_snapshot!("shop-runbook", runbook(&plan));
     let drill = sample::plan(&sample::shop(), Mode::Drill, &sample::inventory()).unwrap();
     insta::assert_snapshot!("shop-drill", plan_text(&drill));
+}
+
+#[test]
+fn a_dump_of_a_cluster_of_ours_is_left_to_a_person_who_is_told_how() {
+    let mut inventory = sample::inventory();
+    let taken = sample::now();
+    inventory.dumps =
+        vec![DumpFact { label: "20261001T020000Z-k7f3".into(), taken, size: 1 << 30 }];
+    let target = Some(Target::Dump("20261001T020000Z-k7f3".into()));
+    let request = Request {
+        mode: Mode::Incident,
+        wish: Wish { target, ..Wish::default() },
+        binary: "0.1.0".into(),
+        persons: Default::default(),
+        is_breach: false,
+    };
+    let error = compile(&sample::shop(), &request, &inventory).unwrap_err();
+    assert!(error.to_string().contains("20261001T020000Z-k7f3"), "{error}");
+    assert!(error.hint().contains("rollforward dump restore"), "{}", error.hint());
 }

@@ -56,6 +56,7 @@ fn encoded(write: impl FnOnce(&mut minicbor::Encoder<&mut Vec<u8>>)) -> Vec<u8> 
 /// Wherever bytes with a good seal come from, what they say is read by these.
 fn read_structures(frames: &[Vec<u8>]) {
     let _ = root::decode(frames);
+    let _ = repository::dump::decode(frames);
     let _ = wal_object::assemble(&keys(), frames);
     let _ = moved::decode(frames, PackId(Id::from_bytes([7; 16])));
     for frame in frames {

@@ -87,7 +87,9 @@ fn read(decoder: decoders::Decoder, what: &str, bytes: &[u8]) {
 
 #[test]
 fn every_decoder_has_seeds_and_a_fuzz_target() {
-    let names: BTreeSet<String> = decoders::ALL.iter().map(|it| it.name.to_owned()).collect();
+    let mut names: BTreeSet<String> = decoders::ALL.iter().map(|it| it.name.to_owned()).collect();
+    // A crate above this one reads it, and has the twin: crates/recovery/tests/it/alerts.rs.
+    names.insert("alert".into());
     let listed = |folder: &str| -> BTreeSet<String> {
         let entries = std::fs::read_dir(seeds_root().join("..").join(folder)).unwrap();
         let stem = |entry: std::fs::DirEntry| entry.path().file_stem().unwrap().to_owned();

@@ -10,6 +10,7 @@ mod arbitrary;
 mod corpus;
 mod damage;
 mod downgrade;
+mod dumps;
 mod future;
 mod golden;
 mod keys;

@@ -156,7 +156,8 @@ impl Folder {
         Ok(rustix::fs::fsync(self)?)
     }
 
-    fn again(&self) -> Result<Self, Fault> {
+    /// The same folder once more.
+    pub(super) fn again(&self) -> Result<Self, Fault> {
         Ok(Self(self.0.try_clone()?))
     }
 }

@@ -13,7 +13,7 @@ use stdx::Id;
 use super::Access;
 use super::dir::{Folder, is_file, is_link};
 use super::fault::Fault;
-use crate::{Created, Key};
+use crate::Created;
 
 /// The folder of temporary files below the root; no key begins with it.
 pub(super) const DIR: &str = ".tmp";
@@ -62,10 +62,10 @@ impl TempFile {
 
     /// Makes the content durable, then the name: from here the object exists, complete. Of racing
     /// writers one sees `New`. On `Exists` the other's name is durable too.
-    pub(super) fn publish(mut self, root: &Folder, key: &Key) -> Result<Created, Fault> {
+    pub(super) fn publish(mut self, root: &Folder, key: &str) -> Result<Created, Fault> {
         // Before the link: a name must never point at bytes that a power cut can take away.
         self.file.sync_all()?;
-        let (folder, name) = root.descend_creating(key.as_str(), self.access)?;
+        let (folder, name) = root.descend_creating(key, self.access)?;
         let created = self.link(&folder, name)?;
         folder.sync()?;
         Ok(created)

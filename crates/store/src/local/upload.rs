@@ -134,7 +134,7 @@ impl Upload for LocalUpload {
             return Err(Fault::stopped().at(&store.shared.address, Verb::Write, key.as_str()));
         };
         let publish = store.run_on(Verb::Write, &key, move |shared, key| {
-            match temp.publish(&shared.root()?, key)? {
+            match temp.publish(&shared.root()?, key.as_str())? {
                 Created::New => Ok(()),
                 Created::Exists => {
                     Err(Fault::Denied("the name of an upload was used before".into()))

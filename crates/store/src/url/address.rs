@@ -22,7 +22,7 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    pub(super) fn parse(url: &str, scheme: &str, rest: &str) -> Result<Self, Error> {
+    pub(crate) fn parse(url: &str, scheme: &str, rest: &str) -> Result<Self, Error> {
         if rest.contains('#') {
             return Err(refused(url, "'#' has no meaning in an address"));
         }

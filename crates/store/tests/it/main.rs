@@ -1,6 +1,7 @@
 //! Stores on real disks and real servers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests are tests
 
+mod buckets;
 mod child;
 mod disk;
 mod local;

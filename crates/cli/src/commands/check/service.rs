@@ -5,7 +5,7 @@ use recovery::service::Service;
 
 use super::Findings;
 use crate::config::Config;
-use crate::orchestra::{gather, kubernetes};
+use crate::orchestra::{buckets, gather, kubernetes};
 
 pub(super) async fn check(config: &Config, service: &Service, findings: &mut Findings) {
     let subject = format!("service {}", service.name);
@@ -34,5 +34,29 @@ pub(super) async fn check(config: &Config, service: &Service, findings: &mut Fin
     }
     if problems.is_empty() {
         findings.good(&subject, "its recovery can be planned");
+    }
+    buckets_of(service, findings).await;
+}
+
+/// The buckets of the service and their copies.
+async fn buckets_of(service: &Service, findings: &mut Findings) {
+    for declared in buckets::declared(service) {
+        let subject = format!("service {}, {}", service.name, declared.what);
+        match (buckets::list(&declared).await, declared.is_copy) {
+            (Ok(0), false) => findings.warning(
+                &subject,
+                "it is empty",
+                "is it the bucket that the application writes into?",
+            ),
+            (Ok(0), true) => {
+                findings.warning(&subject, "it is empty", "look at what replicates the bucket");
+            }
+            (Ok(_), _) => findings.good(&subject, "it can be listed"),
+            (Err(why), _) => findings.problem(
+                &subject,
+                format!("it cannot be listed: {why}"),
+                "rollforward explain RF1142",
+            ),
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Going on with a run: on the same machine, or elsewhere.
 
-use recovery::journal::{Message, MessageKind, send};
+use recovery::journal::{Message, MessageKind, load_incident, send};
 use recovery::machine::State;
 use recovery::plan::PlanDigest;
 use recovery::runner::{Before, take_over};
@@ -11,6 +11,7 @@ use super::super::recover::drive_run;
 use super::Speaker;
 use crate::config::Config;
 use crate::failure::Error;
+use crate::orchestra::channels::about_run;
 use crate::orchestra::driver::driver;
 use crate::orchestra::gather::problems;
 use crate::orchestra::{files, open_home, persons};
@@ -110,8 +111,9 @@ async fn go_on(
         }
         .into());
     }
-    let mut taker =
-        driver(config, home, &service.name, context.printer, state.epoch, arguments.no_wait)?;
+    let incident = load_incident(home, &state.incident).await.ok();
+    let about = about_run(config, &state, incident.as_ref());
+    let mut taker = driver(config, home, about, context.printer, state.epoch, arguments.no_wait)?;
     let taken = take_over(&mut taker, &arguments.run, before, person, "the driver is gone").await?;
     drive_run(context, config, home, service, &taken, arguments.no_wait).await
 }

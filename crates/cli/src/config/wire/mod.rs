@@ -1,10 +1,16 @@
 //! `rollforward.toml` as it is written. Unknown keys are refused with the nearest known one.
 
+mod dumps;
+mod notify;
+mod schedule;
 mod service;
 mod traffic;
 
 use std::collections::BTreeMap;
 
+pub(super) use dumps::{DumpsTable, SourceTable};
+pub(super) use notify::*;
+pub(super) use schedule::*;
 pub(super) use service::*;
 pub(super) use traffic::*;
 
@@ -23,13 +29,21 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) cluster: BTreeMap<String, ClusterTable>,
     #[serde(default)]
+    pub(super) dumps: BTreeMap<String, DumpsTable>,
+    #[serde(default)]
+    pub(super) source: BTreeMap<String, SourceTable>,
+    #[serde(default)]
     pub(super) person: BTreeMap<String, PersonTable>,
     #[serde(default)]
     pub(super) notify: BTreeMap<String, NotifyTable>,
     #[serde(default)]
+    pub(super) template: BTreeMap<String, TemplateTable>,
+    #[serde(default)]
     pub(super) kubernetes: BTreeMap<String, KubernetesTable>,
     #[serde(default)]
     pub(super) service: BTreeMap<String, ServiceTable>,
+    #[serde(default)]
+    pub(super) schedule: ScheduleTable,
 }
 
 /// `[repository.NAME]`.

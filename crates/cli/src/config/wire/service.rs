@@ -1,4 +1,4 @@
-//! `[person]`, `[notify]`, `[kubernetes.NAME]` and `[service.NAME]` as they are written.
+//! `[person]`, `[kubernetes.NAME]` and `[service.NAME]` as they are written.
 
 use std::collections::BTreeMap;
 
@@ -13,39 +13,6 @@ pub(in crate::config) struct PersonTable {
     pub(in crate::config) key: String,
     #[serde(default)]
     pub(in crate::config) roles: Vec<String>,
-}
-
-/// One channel: exactly one of its kinds.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(in crate::config) struct NotifyTable {
-    pub(in crate::config) pagerduty: Option<String>,
-    pub(in crate::config) url: Option<String>,
-    pub(in crate::config) slack: Option<String>,
-    pub(in crate::config) email: Option<EmailTable>,
-    pub(in crate::config) webhook: Option<String>,
-    pub(in crate::config) secret: Option<String>,
-    pub(in crate::config) escalate: Option<EscalateTable>,
-}
-
-/// Mail.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(in crate::config) struct EmailTable {
-    pub(in crate::config) server: String,
-    pub(in crate::config) from: String,
-    pub(in crate::config) to: Vec<String>,
-    pub(in crate::config) login: Option<String>,
-    #[serde(default)]
-    pub(in crate::config) plain: bool,
-}
-
-/// Who is told when nobody answers.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(in crate::config) struct EscalateTable {
-    pub(in crate::config) after: String,
-    pub(in crate::config) to: String,
 }
 
 /// A Kubernetes cluster.
@@ -91,8 +58,15 @@ pub(in crate::config) struct ServiceTable {
     pub(in crate::config) policy: PolicyTable,
     #[serde(default)]
     pub(in crate::config) tell: Vec<String>,
+    #[serde(default)]
+    pub(in crate::config) alerts: Vec<super::AlertTable>,
+    #[serde(default)]
+    pub(in crate::config) about: super::AboutTable,
     pub(in crate::config) drill: Option<BindingsTable>,
     pub(in crate::config) staging: Option<BindingsTable>,
+    #[serde(default)]
+    pub(in crate::config) site: BTreeMap<String, SiteTable>,
+    pub(in crate::config) breach: Option<BreachTable>,
 }
 
 /// Objectives.
@@ -179,6 +153,7 @@ pub(in crate::config) struct WriterTable {
     pub(in crate::config) start: Option<Vec<String>>,
     pub(in crate::config) stop: Option<Vec<String>>,
     pub(in crate::config) probe: Option<Vec<String>>,
+    pub(in crate::config) health: Option<SmokeTable>,
     pub(in crate::config) workflow: Option<String>,
     pub(in crate::config) github: Option<String>,
 }
@@ -189,6 +164,24 @@ pub(in crate::config) struct WriterTable {
 pub(in crate::config) struct FilesTable {
     pub(in crate::config) bucket: String,
     pub(in crate::config) keys_sql: String,
+    pub(in crate::config) copy: Option<String>,
+    pub(in crate::config) missing_max: Option<u64>,
+    pub(in crate::config) copy_missing_max: Option<u64>,
+    pub(in crate::config) newest_within: Option<String>,
+    pub(in crate::config) sample: Option<u32>,
+    #[serde(default)]
+    pub(in crate::config) credentials: CredentialsTable,
+    #[serde(default)]
+    pub(in crate::config) copy_credentials: CredentialsTable,
+}
+
+/// Credentials of a bucket: references.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct CredentialsTable {
+    pub(in crate::config) access_key_id: Option<String>,
+    pub(in crate::config) secret_access_key: Option<String>,
+    pub(in crate::config) session_token: Option<String>,
 }
 
 /// Checks of the restored data.
@@ -253,9 +246,59 @@ pub(in crate::config) struct BindingsTable {
     pub(in crate::config) setting: Option<SettingTable>,
     #[serde(default)]
     pub(in crate::config) writers: Vec<WriterTable>,
+    #[serde(default)]
+    pub(in crate::config) activate: Vec<WriterTable>,
     pub(in crate::config) door: Option<DoorTable>,
     #[serde(default)]
+    pub(in crate::config) files: Vec<FilesTable>,
+    #[serde(default)]
     pub(in crate::config) smoke: Vec<SmokeTable>,
+    #[serde(default)]
+    pub(in crate::config) traffic: TrafficTables,
+}
+
+/// What is done besides after a breach.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct BreachTable {
+    #[serde(default)]
+    pub(in crate::config) tell: Vec<String>,
+    #[serde(default)]
+    pub(in crate::config) rotate: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(in crate::config) commands: Vec<Vec<String>>,
+}
+
+/// A standby site.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct SiteTable {
+    pub(in crate::config) host: Option<String>,
+    pub(in crate::config) database: BindingTable,
+    pub(in crate::config) setting: Option<SettingTable>,
+    #[serde(default)]
+    pub(in crate::config) writers: Vec<WriterTable>,
+    #[serde(default)]
+    pub(in crate::config) activate: Vec<WriterTable>,
+    pub(in crate::config) door: Option<DoorTable>,
+    #[serde(default)]
+    pub(in crate::config) files: Vec<FilesTable>,
+    #[serde(default)]
+    pub(in crate::config) smoke: Vec<SmokeTable>,
+    #[serde(default)]
+    pub(in crate::config) traffic: TrafficTables,
+    #[serde(default)]
+    pub(in crate::config) checklist: Vec<String>,
+    #[serde(default)]
+    pub(in crate::config) drill: SiteDrillTable,
+}
+
+/// What a drill at a standby site uses instead.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct SiteDrillTable {
+    #[serde(default)]
+    pub(in crate::config) traffic: TrafficTables,
 }
 
 /// Where a binding's database goes.

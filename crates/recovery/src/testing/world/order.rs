@@ -12,6 +12,11 @@ impl Things {
                 self.violate("a writer was stopped before the door was shut");
             }
             StepKind::Fence if running => self.violate("fenced while a writer ran"),
+            StepKind::RestoreFiles
+                if !self.is_proved || (self.is_incident && self.setting != "old") =>
+            {
+                self.violate("files were not copied between proof and switch");
+            }
             StepKind::Salvage if !self.is_fenced => self.violate("salvaged before the fence"),
             StepKind::SwitchSetting if !self.is_proved => {
                 self.violate("the setting was switched before the data were proved");

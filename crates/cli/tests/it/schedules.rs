@@ -1,0 +1,311 @@
+//! Jobs that run by themselves: one line each, alarms once, never two of a kind, metrics.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use testbed::{poll, tool};
+
+use crate::endpoint::Endpoint;
+use crate::program::{Ran, program_as_root, text};
+use crate::site::{DEADLINE, Site, edit, mode};
+
+/// A site with jobs, and who hears of them.
+struct Night {
+    site: Site,
+    endpoint: Endpoint,
+}
+
+impl Night {
+    fn new() -> Self {
+        let site = Site::new(16);
+        let endpoint = Endpoint::start("");
+        let folder = site.folder.path().display().to_string();
+        let config = fs::read_to_string(site.config()).unwrap();
+        let more = format!(
+            "\n[notify]\nroom = {{ webhook = \"http://127.0.0.1:{}/room\" }}\n\
+             [schedule]\ntell = [\"room\"]\nmetrics = \"{folder}/rollforward.prom\"\n\
+             [schedule.job.backup-shop]\nrun = \"backup shop\"\nat = \"daily 02:00\"\n\
+             [schedule.job.verify-shop]\nrun = \"verify shop --deep\"\nat = \"weekly sun 04:00\"\n",
+            endpoint.port
+        );
+        fs::write(site.config(), config + &more).unwrap();
+        Self { site, endpoint }
+    }
+
+    /// What the room was told, in order.
+    fn told(&self) -> Vec<(String, String)> {
+        let told = self.endpoint.seen("POST /room").into_iter().map(|request| {
+            let body: Value = serde_json::from_str(&request.body).unwrap();
+            (text(&body, "service"), text(&body, "what"))
+        });
+        told.collect()
+    }
+
+    fn record(&self, job: &str) -> Value {
+        let path = self.site.folder.join("state").join(format!("jobs/{job}.json"));
+        serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+    }
+}
+
+fn told(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(service, what)| ((*service).into(), (*what).into())).collect()
+}
+
+#[test]
+fn a_job_that_fails_or_is_late_alarms_once_and_its_recovery_is_told_once() {
+    let night = Night::new();
+    let site = &night.site;
+    let ran = site.run("schedule run backup-shop --log-line");
+    let ended = ran.done();
+    let label = text(&ended, "ended.label");
+    let line = ran.stderr.lines().find(|line| line.starts_with("job=backup-shop ")).unwrap();
+    for part in ["run=\"backup shop\" status=done seconds=", " bytes=", &format!(" label={label}")]
+    {
+        assert!(line.contains(part), "{line}");
+    }
+    assert_eq!(site.run("backups shop").done()["backups"].as_array().unwrap().len(), 1);
+    assert_eq!(site.run("schedule check").done()["wrong"], serde_json::json!([]));
+    assert_eq!(night.told(), []);
+    // It fails twice: one alarm.
+    edit(&site.config(), "run = \"backup shop\"", "run = \"backup nosuch\"");
+    for _ in 0..2 {
+        let ran = site.run("schedule run backup-shop").ended(1);
+        assert!(text(&ran, "ended.message").starts_with("RF0905: "), "{ran}");
+    }
+    assert_eq!(site.run("schedule check").ended(3)["wrong"][0]["what"], "job failed");
+    assert_eq!(night.told(), told(&[("job backup-shop", "job failed")]));
+    let record = night.record("backup-shop");
+    assert_eq!((&record["successes"], &record["failures"]), (&1.into(), &2.into()));
+    // It succeeds again: one word, and none about the next success.
+    edit(&site.config(), "run = \"backup nosuch\"", "run = \"backup shop\"");
+    for _ in 0..2 {
+        site.run("schedule run backup-shop").done();
+    }
+    let both = [("job backup-shop", "job failed"), ("job backup-shop", "recovered")];
+    assert_eq!(night.told(), told(&both));
+    // The last success is two days old: late, once.
+    let path = site.folder.join("state/jobs/backup-shop.json");
+    let mut record = night.record("backup-shop");
+    record["last_success"]["ended"] = "2020-11-01T02:00:00Z".into();
+    fs::write(&path, record.to_string()).unwrap();
+    for _ in 0..2 {
+        let wrong = site.run("schedule check").ended(3);
+        assert_eq!(wrong["wrong"][0]["what"], "job late", "{wrong}");
+    }
+    let mut all = both.to_vec();
+    all.push(("job backup-shop", "job late"));
+    assert_eq!(night.told(), told(&all));
+    site.run("schedule run backup-shop").done();
+    site.run("schedule check").done();
+    all.push(("job backup-shop", "recovered"));
+    assert_eq!(night.told(), told(&all));
+    // Twice what it was before: nothing; less than half: once.
+    let mut record = night.record("backup-shop");
+    record["last_success"]["bytes"] = 1_000_000_000_000_u64.into();
+    fs::write(&path, record.to_string()).unwrap();
+    site.run("schedule run backup-shop").done();
+    site.run("schedule check").ended(3);
+    all.push(("job backup-shop", "job shrank"));
+    assert_eq!(night.told(), told(&all));
+}
+
+#[test]
+fn two_jobs_of_a_kind_never_overlap_and_one_that_was_killed_has_failed() {
+    let night = Night::new();
+    let site = &night.site;
+    let config = fs::read_to_string(site.config()).unwrap();
+    let again =
+        "[schedule.job.backup-again]\nrun = \"backup shop --note again\"\nat = \"hourly\"\n";
+    fs::write(site.config(), config + again).unwrap();
+    // A backup asks for tablespaces: it waits as long as this is held.
+    let mut session = site.cluster.spawn_psql();
+    session.query("BEGIN; LOCK TABLE pg_tablespace IN ACCESS EXCLUSIVE MODE;");
+    let mut command = site.command("schedule run backup-shop");
+    let mut wrapper = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let waits = "SELECT count(*) FROM pg_locks \
+                 WHERE NOT granted AND relation = 'pg_tablespace'::regclass;";
+    poll(DEADLINE, "the backup to wait", || session.query(waits).trim() != "0");
+    for job in ["backup-shop", "backup-again"] {
+        let ran = site.run(&format!("schedule run {job}"));
+        assert_eq!(ran.ended(8)["skipped"], true, "{job}");
+    }
+    assert_eq!(site.run("schedule list").done()["jobs"][1]["running"], true);
+    wrapper.kill().unwrap();
+    wrapper.wait().unwrap();
+    // The command itself goes on, and keeps the others away.
+    site.run("schedule run backup-again").ended(8);
+    for _ in 0..2 {
+        let wrong = site.run("schedule check").ended(3);
+        assert!(text(&wrong, "wrong.0.text").contains("killed"), "{wrong}");
+    }
+    assert_eq!(night.told(), told(&[("job backup-shop", "job failed")]));
+    assert_eq!(site.run("schedule list").done()["jobs"][1]["running"], false);
+    session.query("ROLLBACK;");
+    let runs = || site.run("schedule run backup-again").status.code() == Some(0);
+    poll(DEADLINE, "the orphaned backup to end", runs);
+    let listed = site.run("backups shop").done();
+    assert_eq!(listed["backups"].as_array().unwrap().len(), 2, "one after the other: {listed}");
+}
+
+#[test]
+fn archiving_that_falls_behind_is_told_and_an_idle_server_is_not_behind() {
+    let night = Night::new();
+    let site = &night.site;
+    let folder = site.folder.path().display();
+    let service = format!(
+        "\n[service.shop]\nobjectives = {{ rpo = \"1m\", rto = \"1h\" }}\n\
+         database = {{ cluster = \"shop\", restore = \"beside\", directory = \"{folder}\" }}\n"
+    );
+    let config = fs::read_to_string(site.config()).unwrap();
+    fs::write(site.config(), config + &service).unwrap();
+    let jobs = ["backup-shop", "verify-shop"];
+    jobs.iter().for_each(|job| drop(site.run(&format!("schedule run {job}")).done()));
+    site.cluster.psql("CREATE TABLE t (i int)");
+    site.archive();
+    site.run("schedule check").done();
+    let path = site.folder.join("state/jobs/archiving_shop.json");
+    let read = || -> Value { serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap() };
+    assert_eq!(read()["pending"], Value::Null, "{}", read());
+    // Something is written, and was already an hour ago.
+    site.cluster.psql("INSERT INTO t VALUES (1)");
+    site.run("schedule check").done();
+    let mut state = read();
+    state["pending"]["seen"] = "2020-11-01T02:00:00Z".into();
+    fs::write(&path, state.to_string()).unwrap();
+    for _ in 0..2 {
+        let wrong = site.run("schedule check").ended(3);
+        assert_eq!(wrong["wrong"][0]["what"], "archiving behind", "{wrong}");
+    }
+    assert_eq!(night.told(), told(&[("archiving shop", "archiving behind")]));
+    let page = fs::read_to_string(site.folder.join("rollforward.prom")).unwrap();
+    let age = page
+        .lines()
+        .find_map(|line| line.strip_prefix("rollforward_rpo_age_seconds{cluster=\"shop\"} "));
+    assert!(age.unwrap().parse::<f64>().unwrap() > 60.0, "{page}");
+    site.archive();
+    site.run("schedule check").done();
+    let all = [("archiving shop", "archiving behind"), ("archiving shop", "recovered")];
+    assert_eq!(night.told(), told(&all));
+}
+
+/// Checks a text with a program that reads standard input.
+fn accepts(program: &Path, arguments: &[&str], input: &str) -> String {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program:?}: {said}\n{input}");
+    said.into_owned()
+}
+
+#[test]
+fn metrics_are_what_prometheus_expects_and_say_what_was_done() {
+    let night = Night::new();
+    let site = &night.site;
+    // What somebody looked at as root stands in nobody's way.
+    let mut looked = program_as_root();
+    looked.args(["schedule", "check", "--json"]).env("ROLLFORWARD_CONFIG", site.config());
+    Ran::of(&mut looked).done();
+    site.run("schedule run backup-shop").done();
+    site.run("schedule run verify-shop").done();
+    let file = site.folder.join("rollforward.prom");
+    assert_eq!(mode(&file), 0o644);
+    let page = fs::read_to_string(&file).unwrap();
+    let said = accepts(&tool("promtool"), &["check", "metrics"], &page);
+    assert_eq!(said.trim(), "", "its linter has nothing to say");
+    let value = |name: &str| -> f64 {
+        let found =
+            page.lines().find_map(|line| line.strip_prefix(&format!("rollforward_{name} ")));
+        found.unwrap_or_else(|| panic!("no {name}:\n{page}")).parse().unwrap()
+    };
+    assert_eq!(value("job_runs_total{job=\"backup-shop\",outcome=\"success\"}"), 1.0);
+    assert_eq!(value("job_last_success{job=\"verify-shop\"}"), 1.0);
+    assert_eq!(value("backups{cluster=\"shop\"}"), 1.0);
+    assert!(value("backup_last_size_bytes{cluster=\"shop\"}") > 1e6);
+    assert!(value("backup_last_timestamp_seconds{cluster=\"shop\"}") > 1.7e9);
+    assert!(value("verify_last_success_timestamp_seconds{cluster=\"shop\"}") > 1.7e9);
+    let printed = site.run("metrics").done();
+    accepts(&tool("promtool"), &["check", "metrics"], text(&printed, "metrics").as_str());
+    // The rules of the guide are rules.
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let guide = fs::read_to_string(root.join("docs/guide/alert-rules.yml")).unwrap();
+    let rules = site.folder.file("rules.yml", &guide);
+    accepts(&tool("promtool"), &["check", "rules", rules.to_str().unwrap()], "");
+    for line in guide.lines().filter(|line| line.trim_start().starts_with("expr:")) {
+        let names = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        for name in names.filter(|name| name.starts_with("rollforward_")) {
+            let is_known = page.contains(&format!("# TYPE {name} "))
+                || fs::read_to_string(root.join("crates/cli/src/schedule/metrics.rs"))
+                    .unwrap()
+                    .contains(&format!("\"{}\"", name.trim_start_matches("rollforward_")));
+            assert!(is_known, "{name} is no metric of ours");
+        }
+    }
+}
+
+#[test]
+fn units_and_crontabs_are_shown_written_and_removed_and_their_readers_take_them() {
+    let night = Night::new();
+    let site = &night.site;
+    let folder = site.folder.folder("units", 0o755);
+    let install = format!("schedule install --systemd {}", folder.display());
+    let refused = site.run(&install);
+    assert!(refused.failed("RF0912", 4).contains("nothing was changed"));
+    assert!(refused.stderr.contains("+ OnCalendar=Sun *-*-* 04:00:00"), "{}", refused.stderr);
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    let made = site.run(&format!("{install} --confirm")).done();
+    assert_eq!(made["changes"].as_array().unwrap().len(), 6, "{made}");
+    assert_eq!(site.run(&install).done()["changes"], serde_json::json!([]), "twice is once");
+    let units: Vec<_> = fs::read_dir(&folder).unwrap().map(|it| it.unwrap().path()).collect();
+    let mut command = Command::new("/usr/bin/systemd-analyze");
+    command.arg("verify").arg("--man=no").args(&units);
+    let output = command.output().expect("systemd-analyze: `make tools`");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let ours: Vec<&str> = said.lines().filter(|line| line.contains("rollforward-")).collect();
+    assert!(ours.is_empty(), "{said}");
+    for calendar in ["*-*-* 02:00:00", "Sun *-*-* 04:00:00", "*-01/3-15 04:30:00", "*:0/15:00"] {
+        let mut command = Command::new("/usr/bin/systemd-analyze");
+        let output = command.arg("calendar").arg(calendar).output().unwrap();
+        assert!(output.status.success(), "{calendar}: {output:?}");
+    }
+    // A job that is gone takes its units with it; what is not ours stays.
+    fs::write(folder.join("rollforward-job-mine.timer"), "[Timer]\n").unwrap();
+    let config = fs::read_to_string(site.config()).unwrap();
+    let (before, _) = config.split_once("[schedule.job.verify-shop]").unwrap();
+    fs::write(site.config(), before).unwrap();
+    let made = site.run(&format!("{install} --confirm")).done();
+    let verbs: Vec<String> =
+        made["changes"].as_array().unwrap().iter().map(|it| text(it, "change")).collect();
+    assert_eq!(verbs, ["remove", "remove"], "{made}");
+    let remove = install.replace("install", "remove");
+    assert_eq!(
+        site.run(&format!("{remove} --confirm")).done()["changes"].as_array().unwrap().len(),
+        4
+    );
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+    // The same as a crontab.
+    let path = site.folder.join("crontab");
+    testbed::give_to_postgres(site.folder.path());
+    site.run(&format!("schedule install --cron {} --confirm", path.display())).done();
+    let crontab = fs::read_to_string(&path).unwrap();
+    assert!(crontab.contains("\n0 2 * * * nice -n 10 "), "{crontab}");
+    let mut command = Command::new(tool("crontab"));
+    let output = command.arg("-n").arg(&path).output().unwrap();
+    assert!(output.status.success(), "{output:?}\n{crontab}");
+    site.run(&format!("schedule remove --cron {} --confirm", path.display())).done();
+    assert!(!path.exists());
+    // What cron cannot say is refused, and what the program does not know.
+    edit(
+        &site.config(),
+        "at = \"daily 02:00\"",
+        "at = \"calendar Mon..Fri 02:00\"\nperiod = \"3d\"",
+    );
+    assert!(site.run("schedule print --cron").failed("RF0911", 2).contains("Mon..Fri"));
+    edit(&site.config(), "run = \"backup shop\"", "run = \"backup --no-such-option\"");
+    assert!(site.run("schedule print").failed("RF0911", 2).contains("no-such-option"));
+}

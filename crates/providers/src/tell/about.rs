@@ -1,0 +1,74 @@
+//! What channels speak of, and what kind of news it is.
+
+use jiff::Timestamp;
+use recovery::plan::Parameters;
+
+/// What a channel speaks of.
+#[derive(Clone, Debug, Default)]
+pub struct About {
+    /// The service.
+    pub service: String,
+    /// What templates are filled with, by placeholder; besides those `links`, and
+    /// `pagerduty_incident` when the alert came from there.
+    pub values: Parameters,
+    /// Whether users may be told: not of a drill.
+    pub is_public: bool,
+    /// The run, if there is one, and when it was declared.
+    pub job: Option<(String, Timestamp)>,
+}
+
+impl About {
+    /// A value that is there and says something.
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(String::as_str).filter(|text| !text.is_empty())
+    }
+
+    /// What one alert of a pager is known by: what comes later joins it.
+    pub(super) fn alias(&self) -> String {
+        format!("{ALIAS_PREFIX}{}", self.service)
+    }
+}
+
+/// How the key of an alert of ours begins: a pager that sends it back does not begin a circle.
+pub const ALIAS_PREFIX: &str = "rollforward ";
+
+/// What ends an alert: users are back, or somebody says that it is over.
+const RESOLVES: [&str; 4] = ["restored", "open again", "incident closed", "recovered"];
+
+/// What somebody has to do something about at once.
+pub(super) const CRITICAL: [&str; 5] =
+    ["halted", "nobody answered", "objective in danger", "rolled_back", "rolled_back_with_errors"];
+
+/// How a run ends.
+const VERDICTS: [&str; 4] = ["restored", "rolled_back", "rolled_back_with_errors", "superseded"];
+
+/// What a pager does with a piece of news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    Trigger,
+    Acknowledge,
+    Resolve,
+}
+
+pub(super) fn action(what: &str) -> Action {
+    match what {
+        "incident acknowledged" => Action::Acknowledge,
+        what if RESOLVES.contains(&what) => Action::Resolve,
+        _ => Action::Trigger,
+    }
+}
+
+/// How bad it is, in PagerDuty's words.
+pub(super) fn severity<'a>(about: &'a About, what: &str) -> &'a str {
+    match what {
+        "incident opened" => about.value("severity").unwrap_or("critical"),
+        what if CRITICAL.contains(&what) => "critical",
+        "waits for approval" => "error",
+        _ => "warning",
+    }
+}
+
+/// Whether a run has ended this way.
+pub(super) fn is_verdict(what: &str) -> bool {
+    VERDICTS.contains(&what) || what == "halted"
+}

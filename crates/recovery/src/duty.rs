@@ -1,0 +1,273 @@
+//! Who has to be told what of an incident now. Pure: what was told stands in the incident, so any
+//! command, at any time, on any host, finds the same duties and finds none twice.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::journal::{Incident, IncidentEntry, IncidentState};
+use crate::plan::{Parameters, duration_text};
+use crate::service::Escalation;
+
+/// What stands in an entry when a channel heard it.
+pub const HEARD: &str = "told";
+
+/// So often a channel that does not take a message is tried.
+pub const TRIES_MAX: u32 = 20;
+
+/// The pause after the first try, which doubles, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(900));
+
+/// What a channel has to hear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// There is an incident.
+    Opened,
+    /// Somebody has taken it.
+    Acknowledged,
+    /// Nobody has, for so long: this person is asked.
+    Unanswered {
+        /// Whom the channel reaches.
+        to: String,
+    },
+    /// It is over.
+    Closed,
+}
+
+impl What {
+    /// As channels hear it.
+    #[must_use]
+    pub const fn text(&self) -> &'static str {
+        match self {
+            Self::Opened => "incident opened",
+            Self::Acknowledged => "incident acknowledged",
+            Self::Unanswered { .. } => "nobody answered",
+            Self::Closed => "incident closed",
+        }
+    }
+}
+
+/// One message that one channel has to hear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Duty {
+    /// The channel.
+    pub channel: String,
+    /// What.
+    pub what: What,
+}
+
+impl Duty {
+    /// The entry that keeps how it went.
+    #[must_use]
+    pub fn entry(&self, at: Timestamp, by: &str, outcome: &str) -> IncidentEntry {
+        IncidentEntry {
+            kind: "told".into(),
+            at,
+            by: by.into(),
+            fields: Parameters::from([
+                ("channel".into(), self.channel.clone()),
+                ("what".into(), self.what.text().into()),
+                ("outcome".into(), outcome.into()),
+            ]),
+        }
+    }
+}
+
+/// What has to be told now.
+#[must_use]
+pub fn duties(
+    incident: &Incident,
+    tell: &[String],
+    escalate: &[Escalation],
+    now: Timestamp,
+) -> Vec<Duty> {
+    let is_taken = !incident.runs().is_empty();
+    let mut wanted: Vec<Duty> = Vec::new();
+    let mut want = |channel: &str, what: What| {
+        wanted.push(Duty { channel: channel.into(), what });
+    };
+    match incident.state {
+        // Whoever recovers has answered, and the run tells people itself.
+        IncidentState::Open if !is_taken => {
+            tell.iter().for_each(|channel| want(channel, What::Opened));
+            for escalation in escalate.iter().filter(|it| has_passed(incident, it.after, now)) {
+                want(&escalation.channel, What::Unanswered { to: escalation.to.clone() });
+            }
+        }
+        IncidentState::Open => {}
+        IncidentState::Acknowledged => {
+            for channel in tell.iter().filter(|it| has_heard(incident, it, &What::Opened)) {
+                want(channel, What::Acknowledged);
+            }
+        }
+        IncidentState::Closed => {
+            let knows = |it: &&String| is_taken || has_heard(incident, it, &What::Opened);
+            for channel in tell.iter().filter(knows) {
+                want(channel, What::Closed);
+            }
+        }
+    }
+    wanted.retain(|duty| {
+        !has_heard(incident, &duty.channel, &duty.what) && is_due(incident, duty, now)
+    });
+    wanted
+}
+
+fn has_passed(incident: &Incident, after: Duration, now: Timestamp) -> bool {
+    now.duration_since(incident.opened).unsigned_abs() >= after && now > incident.opened
+}
+
+fn tries<'i>(
+    incident: &'i Incident,
+    channel: &'i str,
+    what: &'i What,
+) -> impl Iterator<Item = &'i IncidentEntry> {
+    let says = |entry: &IncidentEntry, name: &str, value: &str| {
+        entry.fields.get(name).is_some_and(|seen| seen == value)
+    };
+    incident.entries.iter().filter(move |entry| {
+        entry.kind == "told" && says(entry, "channel", channel) && says(entry, "what", what.text())
+    })
+}
+
+fn has_heard(incident: &Incident, channel: &str, what: &What) -> bool {
+    let mut outcomes = tries(incident, channel, what).filter_map(|it| it.fields.get("outcome"));
+    outcomes.any(|outcome| outcome == HEARD)
+}
+
+/// Whether the pause since the last try is over.
+fn is_due(incident: &Incident, duty: &Duty, now: Timestamp) -> bool {
+    let tried = tries(incident, &duty.channel, &duty.what);
+    let (count, last) = tried.fold((0_u32, None), |(count, _), it| (count + 1, Some(it.at)));
+    let Some(last) = last else { return true };
+    let pause = PAUSES.0.saturating_mul(2_u32.saturating_pow(count - 1)).min(PAUSES.1);
+    count < TRIES_MAX && now.duration_since(last).unsigned_abs() >= pause && now > last
+}
+
+/// What a channel hears, in words. The first line says what happened.
+#[must_use]
+pub fn message(incident: &Incident, what: &What, runbook: Option<&str>, now: Timestamp) -> String {
+    let Incident { id, service, summary, started, .. } = incident;
+    let summary = if summary.is_empty() { "no summary" } else { summary };
+    let waited = duration_text(now.duration_since(incident.opened).unsigned_abs().as_secs());
+    match what {
+        What::Opened => opened(incident, summary, runbook),
+        What::Acknowledged => {
+            let taken = incident.entries.iter().find(|entry| entry.kind == "ack");
+            let by = taken.map_or("somebody", |entry| &entry.by);
+            format!("{summary}\n{by} has taken incident {id} of '{service}'")
+        }
+        What::Unanswered { to } => format!(
+            "{summary}\nnobody has acknowledged incident {id} for {waited}: {to} is asked now\n\
+             rollforward incident ack {id}"
+        ),
+        What::Closed => format!("{summary}\nincident {id} is closed; it began at {started}"),
+    }
+}
+
+fn opened(incident: &Incident, summary: &str, runbook: Option<&str>) -> String {
+    let Incident { id, service, started, .. } = incident;
+    let mut text = format!("{summary}\nincident {id} of service '{service}', since {started}\n");
+    for (name, label) in
+        [("data", "data affected"), ("truncated", "alerts the sender left out"), ("links", "see")]
+    {
+        if let Some(value) = incident.said(name) {
+            text.push_str(&format!("{label}: {value}\n"));
+        }
+    }
+    let after = format!("--before-incident --started-at {started}");
+    text.push_str(&format!("runbook: {}\n", runbook.unwrap_or("made from the plan, 4. below")));
+    text.push_str(&format!(
+        "\n1. rollforward incident ack {id}\n2. rollforward diagnose {service}\n\
+         3. rollforward plan {service} {after}\n4. rollforward runbook {service} {after}\n\
+         5. rollforward recover {service} {after}\n"
+    ));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_795_000_000 + seconds).unwrap()
+    }
+
+    fn entry(kind: &str, seconds: i64, fields: &[(&str, &str)]) -> IncidentEntry {
+        let fields = fields.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        IncidentEntry {
+            kind: kind.into(),
+            at: at(seconds),
+            by: "x".into(),
+            fields: fields.collect(),
+        }
+    }
+
+    fn told(channel: &str, what: &str, seconds: i64, outcome: &str) -> IncidentEntry {
+        entry("told", seconds, &[("channel", channel), ("what", what), ("outcome", outcome)])
+    }
+
+    #[track_caller]
+    fn check(entries: &[IncidentEntry], seconds: i64, expect: &str) {
+        let open = entry("open", 0, &[("service", "shop"), ("summary", "orders are gone")]);
+        let all = [&[open], entries].concat();
+        let incident = Incident::of("i", all).unwrap();
+        let tell = ["pager".to_owned(), "chat".to_owned()];
+        let escalate = [Escalation {
+            channel: "pager".into(),
+            after: Duration::from_secs(600),
+            to: "secondary".into(),
+        }];
+        let found = duties(&incident, &tell, &escalate, at(seconds));
+        let seen: Vec<String> =
+            found.iter().map(|it| format!("{} {}", it.channel, it.what.text())).collect();
+        assert_eq!(seen.join(", "), expect);
+    }
+
+    #[test]
+    fn everybody_hears_once_and_the_next_person_when_nobody_takes_it() {
+        check(&[], 0, "pager incident opened, chat incident opened");
+        let heard =
+            [told("pager", "incident opened", 1, HEARD), told("chat", "incident opened", 1, HEARD)];
+        check(&heard, 599, "");
+        check(&heard, 600, "pager nobody answered");
+        let later = [&heard[..], &[told("pager", "nobody answered", 601, HEARD)]].concat();
+        check(&later, 9000, "");
+        let taken = [&heard[..], &[entry("ack", 30, &[])]].concat();
+        check(&taken, 9000, "pager incident acknowledged, chat incident acknowledged");
+        let runs = [&heard[..], &[entry("run", 30, &[("run", "r")])]].concat();
+        check(&runs, 9000, "");
+        let closed = [&heard[..], &[entry("close", 30, &[])]].concat();
+        check(&closed, 9000, "pager incident closed, chat incident closed");
+        check(&[entry("close", 30, &[])], 9000, "");
+        check(
+            &[entry("run", 1, &[("run", "r")]), entry("close", 30, &[])],
+            40,
+            "pager incident closed, chat incident closed",
+        );
+    }
+
+    #[test]
+    fn a_channel_that_is_down_is_tried_after_a_pause_that_doubles_and_not_for_ever() {
+        let mut entries = vec![told("chat", "incident opened", 1, HEARD)];
+        entries.push(told("pager", "incident opened", 1, "down"));
+        check(&entries, 15, "");
+        check(&entries, 16, "pager incident opened");
+        entries.push(told("pager", "incident opened", 16, "down"));
+        check(&entries, 45, "");
+        check(&entries, 46, "pager incident opened");
+        let down = told("pager", "incident opened", 46, "down");
+        entries.extend(std::iter::repeat_n(down, TRIES_MAX as usize));
+        check(&entries, 599, "");
+    }
+
+    #[test]
+    fn the_first_message_says_what_to_do() {
+        let open = entry("open", 0, &[("service", "shop"), ("summary", "orders are gone")]);
+        let incident = Incident::of("shop-1", vec![open]).unwrap();
+        let text = message(&incident, &What::Opened, Some("https://wiki/shop"), at(1));
+        assert!(text.starts_with("orders are gone\nincident shop-1 of service 'shop', since"));
+        assert!(text.contains("runbook: https://wiki/shop\n"), "{text}");
+        assert!(text.contains("1. rollforward incident ack shop-1\n"), "{text}");
+    }
+}
