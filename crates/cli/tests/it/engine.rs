@@ -1,5 +1,6 @@
 //! A service whose applications run in Kubernetes, recovered on real components.
 
+use std::fs;
 use std::process::Stdio;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,8 +14,8 @@ use testbed::postgres::Cluster;
 
 use crate::program::{Ran, text};
 use crate::services::verdict;
-use crate::site::DEADLINE;
-use crate::transformations::{DEPLOYMENT, Engine, Place, SCRIPTS, TRANSFORMATIONS};
+use crate::site::{DEADLINE, files};
+use crate::transformations::{DEPLOYMENT, Engine, PASSWORD, Place, SCRIPTS, TRANSFORMATIONS};
 
 /// Names the number of replicas that a stopped workload had.
 const NOTE: &str = "/metadata/annotations/rollforward.dev~1replicas";
@@ -36,6 +37,7 @@ fn an_application_in_kubernetes_comes_back_by_one_command() {
     assert!(report["rpo_reached_ms"].as_i64().unwrap() >= 0, "{report}");
     assert!(report["rto_ms"].as_i64().unwrap() > 0, "{report}");
     assert_eq!(report["missed"], json!([]));
+    no_password_is_seen(&engine, &text(&report, "run"));
     // Adopted, it takes sessions where its applications were told to, also when it starts anew.
     let (directory, port) = (text(&report, "facts.directory"), text(&report, "facts.port"));
     let mut adopted =
@@ -45,6 +47,23 @@ fn an_application_in_kubernetes_comes_back_by_one_command() {
     poll(DEADLINE, "the engine on the adopted cluster", || engine.rows().as_ref() == Some(&rows));
     site.run("backup shop").done();
     site.verify_clean();
+}
+
+/// The setting holds it, and nothing that is written or said does.
+fn no_password_is_seen(engine: &Engine, run: &str) {
+    assert!(engine.data("engine").to_string().contains(PASSWORD));
+    let site = &engine.site;
+    for words in ["run show", "report"] {
+        let said = site.run(&format!("{words} {run}"));
+        assert!(!(said.stdout + &said.stderr).contains(PASSWORD), "{words}");
+    }
+    let written: Vec<_> =
+        ["state", "main"].iter().flat_map(|name| files(&site.folder.join(name))).collect();
+    assert!(written.iter().any(|path| path.ends_with(format!("{run}.md"))), "{written:?}");
+    for path in written {
+        let bytes = fs::read(&path).unwrap();
+        assert!(!String::from_utf8_lossy(&bytes).contains(PASSWORD), "{}", path.display());
+    }
 }
 
 /// A release that needs a column which the restored database will not have.
@@ -161,6 +180,16 @@ fn flux_waits_meanwhile_and_goes_on_when_its_source_names_the_new_database() {
     let sql = "SELECT id, name FROM transformation_scripts ORDER BY id";
     let source = Mutex::new(vec![settings.clone(), engine.deployment("engine", 2, sql)]);
     reconcile(&engine, &source);
+    // The right to tell it to wait is asked for by name.
+    engine.act_as("recovery");
+    engine.grant(&[], |manifest| manifest);
+    let manager = "--manager flux-kustomization=engine/apps";
+    poll(DEADLINE, "the rights but one", || {
+        engine.site.run("plan engine --latest").stdout.contains(manager)
+    });
+    engine.site.run("plan engine --latest").failed("RF0912", 4);
+    engine.grant(&manager.split(' ').collect::<Vec<_>>(), |manifest| manifest);
+    poll(DEADLINE, "the rights", || engine.site.run("plan engine --latest").status.success());
     let (before, rows) = (engine.before(), engine.destroy());
     let rounds = AtomicU32::new(0);
     let (stop, stopped) = channel::<()>();
@@ -258,7 +287,7 @@ fn what_would_fail_at_night_is_refused_beforehand_and_the_printed_rights_suffice
     engine.act_as("recovery");
     refused(&["403", "rollforward kubernetes rbac"]);
     site.run("recover engine --latest --as oncall --confirm-any").failed("RF0912", 4);
-    engine.grant(|manifest| manifest.replace("\"patch\"", "\"watch\""));
+    engine.grant(&[], |manifest| manifest.replace("\"patch\"", "\"watch\""));
     poll(DEADLINE, "the rights", || {
         !site.run("plan engine --latest").stdout.contains("403 Forbidden")
     });
@@ -267,7 +296,7 @@ fn what_would_fail_at_night_is_refused_beforehand_and_the_printed_rights_suffice
         "patch configmaps engine/settings",
         "rollforward kubernetes rbac",
     ]);
-    engine.grant(|manifest| {
+    engine.grant(&[], |manifest| {
         assert!(!manifest.contains('*'), "{manifest}");
         manifest
     });
@@ -286,7 +315,7 @@ fn a_drill_in_another_namespace_leaves_production_and_itself_as_they_were() {
     let (site, kubernetes) = (&engine.site, &engine.kubernetes);
     engine.declare_drill();
     engine.act_as("recovery");
-    engine.grant(|manifest| manifest);
+    engine.grant(&[], |manifest| manifest);
     poll(DEADLINE, "the rights", || site.run("plan engine --mode drill").status.success());
     site.cluster
         .psql_in("engine", "INSERT INTO transformation_scripts VALUES (1000, 'the newest')");

@@ -17,7 +17,7 @@ use crate::services::verdict;
 use crate::site::{DEADLINE, Site};
 
 /// What must never be seen in what the product writes or says.
-const PASSWORD: &str = "pl4nted-passw0rd";
+pub(crate) const PASSWORD: &str = "pl4nted-passw0rd";
 
 /// The application: see there.
 const PROGRAM: &str = include_str!("engine.py");
@@ -256,10 +256,10 @@ impl Engine {
         self.site.edit_config(&path("admin"), &path(user));
     }
 
-    /// Gives `recovery` what `rollforward kubernetes rbac` prints, changed as said.
-    pub(crate) fn grant(&self, change: impl FnOnce(String) -> String) {
+    /// Gives `recovery` what `rollforward kubernetes rbac` prints with these words, then changed.
+    pub(crate) fn grant(&self, words: &[&str], change: impl FnOnce(String) -> String) {
         let mut command = crate::program::program();
-        command.args(["kubernetes", "rbac", "engine", "--subject", "recovery"]);
+        command.args(["kubernetes", "rbac", "engine", "--subject", "recovery"]).args(words);
         let printed = Ran::of(command.env("ROLLFORWARD_CONFIG", self.site.config()));
         assert!(printed.status.success(), "{printed:?}");
         let path = self.site.folder.file("rbac.yaml", change(printed.stdout));
