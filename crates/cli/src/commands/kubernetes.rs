@@ -1,7 +1,7 @@
 //! `rollforward kubernetes rbac SERVICE`: the rights that a recovery needs, as manifests.
 
 use providers::{Need, manager_need, needs, rbac_manifest};
-use recovery::service::Service;
+use recovery::service::{Bindings, Service, Setting, Writer};
 use serde::Serialize;
 
 use super::Context;
@@ -89,10 +89,16 @@ fn manager(table: &str, text: &str) -> anyhow::Result<Need> {
     })
 }
 
-fn writers(service: &Service) -> impl Iterator<Item = &recovery::service::Writer> {
-    service.writers.iter().chain(service.drill.iter().flat_map(|drill| &drill.writers))
+/// Every place of the service but production's own.
+fn others(service: &Service) -> impl Iterator<Item = &Bindings> {
+    service.drill.iter().chain(service.sites.values().map(|site| &site.bindings))
 }
 
-fn settings(service: &Service) -> impl Iterator<Item = &recovery::service::Setting> {
-    service.setting.iter().chain(service.drill.iter().flat_map(|drill| &drill.setting))
+fn writers(service: &Service) -> impl Iterator<Item = &Writer> {
+    let theirs = others(service).flat_map(|place| place.writers.iter().chain(&place.activate));
+    service.writers.iter().chain(theirs)
+}
+
+fn settings(service: &Service) -> impl Iterator<Item = &Setting> {
+    service.setting.iter().chain(others(service).flat_map(|place| &place.setting))
 }

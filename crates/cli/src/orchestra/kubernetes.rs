@@ -20,12 +20,12 @@ struct Used<'s> {
 fn used(service: &Service, mode: Mode) -> Used<'_> {
     match (mode, &service.drill) {
         (Mode::Incident, _) => Used {
-            writers: service.writers.iter().collect(),
+            writers: service.writers.iter().chain(&service.activate).collect(),
             settings: service.setting.iter().collect(),
             doors: service.door.iter().collect(),
         },
         (Mode::Drill, Some(drill)) => Used {
-            writers: drill.writers.iter().collect(),
+            writers: drill.writers.iter().chain(&drill.activate).collect(),
             settings: drill.setting.iter().collect(),
             doors: Vec::new(),
         },
