@@ -148,7 +148,7 @@ fn a_service_whose_site_is_lost_goes_on_at_its_standby() {
     sites.engine.site.archive();
     sites.lose();
 
-    let unknown = sites.run("plan engine --site nowhere --latest").failed("RF0002", 2);
+    let unknown = sites.run("plan engine --site nowhere --latest").failed("RF0911", 2);
     assert!(unknown.contains("it has: dr"), "{unknown}");
     let plan = sites.run("plan engine --site dr --latest").done();
     let warnings = plan["plan"]["warnings"].to_string();
@@ -190,8 +190,13 @@ fn a_drill_at_the_standby_measures_and_leaves_both_sites_as_they_were() {
     edit(&sites.folder.join("rollforward.toml"), "rto = \"4h\"", "rto = \"1s\"");
     let report = sites.run("drill engine --site dr --as oncall").done();
     assert_eq!(verdict(&report), ("restored".into(), "old".into()), "{report}");
-    for step in ["start.health.engine-dr/api", "start.smoke.1", "open.traffic.shop"] {
-        assert_eq!(outcome(&report, step), "undone", "{step}");
+    for (step, expect) in [
+        ("start.writer.engine-dr/api", "undone"),
+        ("start.health.engine-dr/api", "done"),
+        ("start.smoke.1", "done"),
+        ("open.traffic.shop", "undone"),
+    ] {
+        assert_eq!(outcome(&report, step), expect, "{step}");
     }
     assert!(report["rto_ms"].as_i64().unwrap() > 0, "{report}");
     assert!(report["rpo_reached_ms"].as_i64().is_some(), "{report}");
