@@ -160,7 +160,7 @@ fn loss(choice: &Choice, inventory: &Inventory) -> Option<u64> {
         Target::Before(_) => inventory.damage.as_ref()?.last_good?,
         Target::Time(time) => time.parse().ok()?,
         // Of a lost site nothing can be salvaged.
-        Target::Latest if inventory.is_site_lost => inventory.window?.latest,
+        Target::Latest if inventory.is_site_lost => newest(inventory)?,
         Target::Latest => return Some(0),
         Target::Immediate => {
             inventory.backups.iter().filter(|backup| backup.is_valid).map(|it| it.finished).max()?
@@ -226,6 +226,14 @@ fn worse(other: &Choice, chosen: &Choice, inventory: &Inventory) -> String {
     }
 }
 
+/// The newest data that a repository surely has: its last commit, or its newest backup when nothing
+/// was committed since.
+fn newest(inventory: &Inventory) -> Option<jiff::Timestamp> {
+    let valid = inventory.backups.iter().filter(|backup| backup.is_valid);
+    let backup = valid.map(|backup| backup.finished).max();
+    inventory.window.map(|window| window.latest).max(backup)
+}
+
 /// Whether users come in only when they are let in: by a door, or by being led to another site.
 fn keeps_users_out(service: &Service, inventory: &Inventory) -> bool {
     service.door.is_some() || (inventory.is_site_lost && !service.traffic.is_empty())
@@ -245,13 +253,12 @@ fn warnings(
         warnings.push("the lost site is not fenced: see to it that nobody reaches it again".into());
     }
     if inventory.is_site_lost
-        && let Some(window) = inventory.window
+        && let Some(newest) = newest(inventory)
     {
-        let behind = inventory.now.duration_since(window.latest).as_secs().max(0).unsigned_abs();
+        let behind = inventory.now.duration_since(newest).as_secs().max(0).unsigned_abs();
         if behind > service.objectives.rpo.as_secs() {
             warnings.push(format!(
-                "the repository of this site ends at {}, {} ago: more than the RPO of {}",
-                window.latest,
+                "the repository of this site ends at {newest}, {} ago: more than the RPO of {}",
                 crate::plan::duration_text(behind),
                 crate::plan::duration_text(service.objectives.rpo.as_secs())
             ));
