@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use providers::{KubernetesAccess, OwnProgram, Providers};
 use recovery::effect::{Effects, Found, StepContext};
-use recovery::inventory::{KubernetesFact, KubernetesFacts, PauseFact, Probe};
+use recovery::inventory::{KubernetesFact, KubernetesFacts, Probe};
 use recovery::journal::FailureClass;
 use recovery::plan::Mode;
 use recovery::service::{
@@ -19,9 +19,9 @@ use testbed::{Kubernetes, poll};
 
 use crate::conformance::{Known, context_of};
 
-const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-fn access(kubernetes: &Kubernetes, user: &str) -> BTreeMap<String, KubernetesAccess> {
+pub(crate) fn access(kubernetes: &Kubernetes, user: &str) -> BTreeMap<String, KubernetesAccess> {
     let access = KubernetesAccess {
         context: "test".into(),
         kubeconfig: Some(kubernetes.kubeconfig(user).display().to_string()),
@@ -30,7 +30,7 @@ fn access(kubernetes: &Kubernetes, user: &str) -> BTreeMap<String, KubernetesAcc
     BTreeMap::from([("prod".to_owned(), access)])
 }
 
-fn providers(access: BTreeMap<String, KubernetesAccess>) -> Providers {
+pub(crate) fn providers(access: BTreeMap<String, KubernetesAccess>) -> Providers {
     let own = OwnProgram { program: "/does/not/exist".into(), config: "/does/not/exist".into() };
     Providers::new(own, Arc::new(Known), BTreeMap::new(), access).unwrap()
 }
@@ -40,7 +40,7 @@ fn uid(kubernetes: &Kubernetes) -> String {
     seen["metadata"]["uid"].as_str().unwrap().to_owned()
 }
 
-fn facts(kubernetes: &Kubernetes) -> KubernetesFacts {
+pub(crate) fn facts(kubernetes: &Kubernetes) -> KubernetesFacts {
     let fact = KubernetesFact { uid: uid(kubernetes), context: "test".into() };
     let clusters = BTreeMap::from([("prod".to_owned(), fact)]);
     KubernetesFacts { clusters, ..KubernetesFacts::default() }
@@ -53,14 +53,19 @@ fn context(service: &Service, facts: &KubernetesFacts, id: &str) -> StepContext 
     context_of(&plan, id)
 }
 
-async fn undoable(providers: &Providers, service: &Service, facts: &KubernetesFacts, id: &str) {
+pub(crate) async fn undoable(
+    providers: &Providers,
+    service: &Service,
+    facts: &KubernetesFacts,
+    id: &str,
+) {
     let mut context = context(service, facts, id);
     let effect = providers.of(&context.step).unwrap_or_else(|| panic!("nothing performs {id}"));
     let outcome = conformance::undoable(effect, &mut context).await;
     outcome.unwrap_or_else(|why| panic!("{id}: {why}"));
 }
 
-fn workload(kind: &str, name: &str, replicas: u32) -> Value {
+pub(crate) fn workload(kind: &str, name: &str, replicas: u32) -> Value {
     let template = forever();
     let mut spec = json!({
         "replicas": replicas,
@@ -79,12 +84,17 @@ fn forever() -> Value {
         { "name": "app", "image": "app", "command": ["tail", "-f", "/dev/null"] } ] })
 }
 
-fn writer(kind: Workload, name: &str) -> Writer {
+pub(crate) fn writer(kind: Workload, name: &str) -> Writer {
     let object = format!("default/{name}");
     Writer::Kubernetes { context: "prod".into(), kind, object, replicas: None }
 }
 
-fn setting(kind: &'static str, object: &str, key: &str, inside: Option<&str>) -> Setting {
+pub(crate) fn setting(
+    kind: &'static str,
+    object: &str,
+    key: &str,
+    inside: Option<&str>,
+) -> Setting {
     Setting {
         place: SettingPlace::Kubernetes {
             context: "prod".into(),
@@ -98,7 +108,7 @@ fn setting(kind: &'static str, object: &str, key: &str, inside: Option<&str>) ->
     }
 }
 
-fn with(writer: Writer) -> Service {
+pub(crate) fn with(writer: Writer) -> Service {
     Service { writers: vec![writer], ..sample::shop() }
 }
 
@@ -250,12 +260,11 @@ async fn settings_in_every_place_are_switched_and_come_back_byte_for_byte() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_door_of_manifests_a_manager_and_a_job_keep_the_contract() {
+async fn a_door_of_manifests_and_a_job_keep_the_contract() {
     let kubernetes = Kubernetes::start();
     let providers = providers(access(&kubernetes, "admin"));
     let mut facts = facts(&kubernetes);
     a_door_of_manifests(&kubernetes, &providers, &mut facts).await;
-    a_manager(&kubernetes, &providers, &mut facts).await;
     a_job(&providers, &mut facts).await;
 }
 
@@ -296,21 +305,6 @@ async fn a_door_of_manifests(
     assert_eq!(seen["data"]["maintenance"], "false");
 }
 
-async fn a_manager(kubernetes: &Kubernetes, providers: &Providers, facts: &mut KubernetesFacts) {
-    install_flux(kubernetes);
-    let service = with(writer(Workload::Deployment, "api"));
-    facts.pauses = vec![PauseFact {
-        context: "prod".into(),
-        manager: "flux-kustomization",
-        object: "default/apps".into(),
-        of: "Deployment default/api".into(),
-        owns_setting: false,
-    }];
-    undoable(providers, &service, facts, "shut.pause.default/apps").await;
-    let there = "/apis/kustomize.toolkit.fluxcd.io/v1/namespaces/default/kustomizations/apps";
-    assert_eq!(kubernetes.get(there)["spec"].get("suspend"), None);
-}
-
 async fn a_job(providers: &Providers, facts: &mut KubernetesFacts) {
     facts.probes = BTreeMap::from([(
         "prod".to_owned(),
@@ -335,24 +329,6 @@ async fn a_job(providers: &Providers, facts: &mut KubernetesFacts) {
     let failure = effect.verify(&other).await.unwrap_err();
     assert!(failure.message.contains("exit code 1"), "{}", failure.message);
     assert_eq!(failure.class, FailureClass::Terminal);
-}
-
-fn install_flux(kubernetes: &Kubernetes) {
-    kubernetes.apply(&json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": { "name": "kustomizations.kustomize.toolkit.fluxcd.io" },
-        "spec": { "group": "kustomize.toolkit.fluxcd.io", "scope": "Namespaced",
-            "names": { "plural": "kustomizations", "singular": "kustomization",
-                       "kind": "Kustomization", "listKind": "KustomizationList" },
-            "versions": [{ "name": "v1", "served": true, "storage": true,
-                "schema": { "openAPIV3Schema": { "type": "object",
-                    "x-kubernetes-preserve-unknown-fields": true } } }] } }));
-    let apps = json!({ "apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization",
-        "metadata": { "name": "apps", "namespace": "default" }, "spec": { "interval": "1m" } });
-    let list = "/apis/kustomize.toolkit.fluxcd.io/v1/namespaces/default/kustomizations";
-    poll(DEADLINE, "the kind", || {
-        kubernetes.call("admin", "POST", list, Some(("application/json", &apps))).0 == 201
-    });
 }
 
 /// A workload, and an immutable ConfigMap.

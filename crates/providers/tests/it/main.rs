@@ -6,6 +6,7 @@ mod conformance;
 mod door;
 mod files;
 mod kubernetes;
+mod kubernetes_managers;
 mod mail;
 mod pooler;
 mod traffic;
