@@ -114,11 +114,11 @@ install_system_packages() {
   # Interpreter, virtual environments, archives, namespaces, file systems for disk-full tests,
   # a C compiler for the crypto and compression libraries, a pooler that is a door, a manager of
   # units behind D-Bus, a server that takes mail, keys, what leads users (DNS, proxies),
-  # a server that sends alerts.
+  # what talks to their sockets, a server that sends alerts.
   for package in python3 python3-venv unzip xz-utils iproute2 util-linux mount e2fsprogs \
     build-essential pkg-config pgbouncer dbus python3-dbusmock python3-aiosmtpd openssl systemd \
     bind9 bind9-dnsutils pdns-server pdns-backend-sqlite3 sqlite3 haproxy nginx-light curl \
-    prometheus-alertmanager; do
+    socat prometheus-alertmanager; do
     have_package "$package" || wanted+=("$package")
   done
   command -v npm >/dev/null || wanted+=(npm)

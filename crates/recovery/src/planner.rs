@@ -4,6 +4,7 @@
 mod around;
 mod breach;
 mod build;
+mod by_hand;
 mod candidates;
 mod cluster;
 mod drill;

@@ -14,6 +14,7 @@ mod alerting;
 mod alerts;
 mod around;
 mod breach;
+mod by_hand;
 mod configuration;
 mod damage;
 mod downgrade;

@@ -21,16 +21,16 @@ const BECOME_THE_STANDBY: &str = "mount -t tmpfs none \"$1\" && mount --bind /de
      echo standby >/proc/sys/kernel/hostname && exec \"$@\"";
 
 /// The service at its own site, and the machine of the standby site.
-struct Sites {
+pub(crate) struct Sites {
     // In the order in which they end.
-    engine: Engine,
-    real: HaProxy,
+    pub(crate) engine: Engine,
+    pub(crate) real: HaProxy,
     drill: HaProxy,
-    folder: Workdir,
+    pub(crate) folder: Workdir,
 }
 
 impl Sites {
-    fn open() -> Self {
+    pub(crate) fn open() -> Self {
         assert!(testbed::can_drop_privileges(), "root is needed: run `make test` as root");
         let sites = Self {
             engine: Engine::open(Place::Variable),
@@ -82,12 +82,18 @@ impl Sites {
         }
     }
 
+    /// What begins every command on the standby's machine.
+    pub(crate) fn machine(&self) -> Vec<String> {
+        let words = ["unshare", "--mount", "--uts", "sh", "-c", BECOME_THE_STANDBY, "another"];
+        let hidden = ["state", "rollforward.toml", "host.key", "recovery-code"]
+            .map(|name| self.engine.site.folder.join(name).display().to_string());
+        words.map(str::to_owned).into_iter().chain(hidden).collect()
+    }
+
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "--uts", "sh", "-c", BECOME_THE_STANDBY, "another"]);
-        for name in ["state", "rollforward.toml", "host.key", "recovery-code"] {
-            command.arg(self.engine.site.folder.join(name));
-        }
+        let machine = self.machine();
+        let mut command = Command::new(&machine[0]);
+        command.args(&machine[1..]);
         command.arg(binary("rollforward")).args(words).args(["--json", "--config"]);
         let config = self.folder.join("rollforward.toml");
         command.arg(config).stdin(Stdio::null()).current_dir("/");
@@ -101,7 +107,7 @@ impl Sites {
     }
 
     /// Everything of the first site is gone at once: server, data, repository, applications.
-    fn lose(&mut self) {
+    pub(crate) fn lose(&mut self) {
         let site = &mut self.engine.site;
         site.cluster.kill9();
         for path in [site.cluster.data_dir().to_owned(), site.repository("main")] {
@@ -111,7 +117,7 @@ impl Sites {
         poll(DEADLINE, "no application", || self.engine.pods("engine").is_empty());
     }
 
-    fn standby_replicas(&self) -> Value {
+    pub(crate) fn standby_replicas(&self) -> Value {
         let path = DEPLOYMENT.replace("/engine/", "/engine-dr/");
         self.engine.kubernetes.get(&path)["spec"]["replicas"].clone()
     }

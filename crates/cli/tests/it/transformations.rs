@@ -376,7 +376,7 @@ pub(crate) struct Before {
 
 impl Before {
     /// The same setting with another port.
-    fn with_port(&self, port: &str) -> Value {
+    pub(crate) fn with_port(&self, port: &str) -> Value {
         let mut data = self.data.clone();
         let old = format!("Port={};", self.port);
         for value in data.as_object_mut().unwrap().values_mut() {

@@ -32,6 +32,7 @@ pub fn runbook(plan: &Plan) -> String {
         "\nThis page holds no secrets. Tick each step, note the time, and stop at the first one that \
          does not show what it should.\n",
     );
+    text.push_str(&names(plan));
     let mut stage = None;
     for (at, step) in plan.steps.iter().enumerate() {
         if stage != Some(step.stage) {
@@ -55,7 +56,9 @@ pub fn runbook(plan: &Plan) -> String {
         }
         match &step.command {
             Some(command) => {
-                let _ = writeln!(text, "\n   ```console\n   $ {command}\n   ```\n");
+                let lines = command.lines().map(|line| format!("   $ {line}\n"));
+                let lines = lines.collect::<String>();
+                let _ = writeln!(text, "\n   ```console\n{lines}   ```\n");
             }
             None => {
                 for (name, value) in &step.parameters {
@@ -66,6 +69,32 @@ pub fn runbook(plan: &Plan) -> String {
         let _ = writeln!(text, "   Back: {}", sentence(&step.undo));
     }
     without_secrets(&text)
+}
+
+/// What the commands of a plan leave to whoever types them.
+const NAMES: [(&str, &str); 5] = [
+    ("PORT", "the port that `restore` prints"),
+    ("REPLICAS", "how many the workload has when it is looked at, before it is stopped"),
+    ("SELECTOR", "its labels, in the last column there"),
+    ("OLD", "host and port of the old database as they stand in the setting: `Port=5432;`"),
+    ("NEW", "the same of the restored one"),
+];
+
+fn names(plan: &Plan) -> String {
+    let commands = || plan.steps.iter().filter_map(|step| step.command.as_deref());
+    let used = |name: &str| {
+        let name = format!("${name}");
+        commands().any(|command| command.contains(&name))
+    };
+    let lines = NAMES.iter().filter(|(name, _)| used(name));
+    let lines = lines.map(|(name, meaning)| format!("- `{name}=…`: {meaning}\n"));
+    let lines: String = lines.collect();
+    match lines.is_empty() {
+        true => lines,
+        false => {
+            format!("\nSet these in the shell before the first command that has them:\n\n{lines}")
+        }
+    }
 }
 
 fn capital(text: &str) -> String {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::build::{Draft, shell, step};
-use super::kubernetes;
+use super::by_hand;
 use super::traffic::switch_traffic;
 use crate::inventory::Inventory;
 use crate::plan::{Class, Parameters, Stage, Step, StepKind, UndoWhen};
@@ -42,6 +42,7 @@ pub(super) fn switch(setting: &Setting) -> Step {
         ))
         .undo(Class::Undoable, UndoWhen::Always, "puts the old value back")
         .with_all(setting_parameters(setting))
+        .maybe_command(by_hand::switch(&setting.place))
         .done()
 }
 
@@ -156,8 +157,9 @@ fn with_command(draft: Draft, writer: &Writer, starts: bool) -> Draft {
         (Writer::Systemd { unit }, _) => {
             ["systemctl", if starts { "start" } else { "stop" }, unit].map(str::to_owned).to_vec()
         }
-        (Writer::Kubernetes { context, kind, object, .. }, _) => {
-            kubernetes::scale_words(context, *kind, object, starts)
+        (Writer::Kubernetes { context, kind, object, replicas }, _) => {
+            let replicas = replicas.map(u64::from);
+            return draft.command(by_hand::scale(context, *kind, object, replicas, starts));
         }
         (Writer::Workflow { repository, workflow }, true) => {
             ["gh", "workflow", "run", workflow, "-R", repository].map(str::to_owned).to_vec()

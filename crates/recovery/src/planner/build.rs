@@ -91,6 +91,11 @@ impl Draft {
         self
     }
 
+    pub(super) fn maybe_command(mut self, text: Option<String>) -> Self {
+        self.0.command = text;
+        self
+    }
+
     pub(super) fn predicted(mut self, seconds: u64) -> Self {
         self.0.predicted_s = seconds.max(1);
         self

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::build::{backup_for, restore_s, shell, step};
 use super::files::{self, Allowed};
-use super::{PlanError, Request, around, traffic};
+use super::{PlanError, Request, around, by_hand, traffic};
 use crate::inventory::Inventory;
 use crate::method::{Choice, NoWay};
 use crate::plan::{Class, Mode, Parameters, Stage, Step, StepKind, Target, UndoWhen};
@@ -172,6 +172,7 @@ impl Site<'_> {
             .with_all(self.cluster())
             .identity(&self.inventory.identity)
             .host(cluster.host.as_ref())
+            .command(by_hand::fence(cluster))
             .predicted(15)
             .done();
         let salvage = step(Stage::Secure, "salvage", &cluster.name, StepKind::Salvage)
@@ -256,6 +257,7 @@ impl Site<'_> {
             .with_all(validation_parameters(validation))
             .with_all(self.target_parameters())
             .with_all(self.damage())
+            .command(self.prove_by_hand(validation))
             .predicted(size.div_ceil(self.inventory.speeds.prove.max(1)) + 5)
             .done();
         let sql = validation.sql.as_ref().map(|path| {
@@ -297,6 +299,7 @@ impl Site<'_> {
             step(Stage::Start, "sessions", "", StepKind::ProveApplication)
                 .effect("the application's sessions are seen at the restored database")
                 .with_all(self.cluster())
+                .command(self.sessions_by_hand())
                 .predicted(5)
                 .done()
         })
@@ -305,6 +308,10 @@ impl Site<'_> {
     fn protect(&self) -> Vec<Step> {
         let name = &self.place.cluster.name;
         let directory = self.directory(None);
+        let mut words = ["rollforward", "adopt", name, "--at", &directory, "--keep-port"]
+            .map(str::to_owned)
+            .to_vec();
+        words.extend(self.inventory.is_site_lost.then(|| "--old-is-gone".to_owned()));
         let adopt = step(Stage::Protect, "adopt", name, StepKind::Adopt)
             .effect(
                 "the restored cluster is the production of its history from now on: it archives",
@@ -315,18 +322,11 @@ impl Site<'_> {
                 "none: the replaced cluster is refused from here on",
             )
             .with_all(self.cluster())
-            .with("directory", directory.clone())
+            .with("directory", directory)
             // Nobody can look whether the old one still takes sessions; a person said so.
             .with("old_is_gone", self.inventory.is_site_lost.to_string())
             .host(self.place.restore_host.as_ref().or(self.place.cluster.host.as_ref()))
-            .command(shell(&[
-                "rollforward".into(),
-                "adopt".into(),
-                name.clone(),
-                "--at".into(),
-                directory,
-                "--keep-port".into(),
-            ]))
+            .command(shell(&words))
             .predicted(10)
             .done();
         let backup = step(Stage::Protect, "backup", name, StepKind::Backup)
@@ -341,7 +341,7 @@ impl Site<'_> {
     }
 
     /// Where the restored cluster goes: beside the old one, or where the drill says.
-    fn directory(&self, drill: Option<&Bindings>) -> String {
+    pub(super) fn directory(&self, drill: Option<&Bindings>) -> String {
         let cluster = &self.place.cluster;
         let below = match (self.mode, drill) {
             (

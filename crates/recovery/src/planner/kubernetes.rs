@@ -1,31 +1,16 @@
 //! What Kubernetes adds to a plan: which cluster is meant, what has to be paused, manifests.
 
 use super::build::{shell, step};
+use super::by_hand;
 use crate::inventory::{KubernetesFacts, PauseFact};
 use crate::plan::{Class, Mode, Parameters, Stage, Step, StepKind, UndoWhen};
-use crate::service::Workload;
 
 /// The name under which the UID of a cluster's namespace kube-system stands in identities.
 const CLUSTER_UID: &str = "kubernetes";
 
-/// What a person would type to stop or start a workload.
-pub(super) fn scale_words(
-    context: &str,
-    kind: Workload,
-    object: &str,
-    starts: bool,
-) -> Vec<String> {
-    let (namespace, name) = object.split_once('/').unwrap_or(("default", object));
-    let mut words = vec!["kubectl", "--context", context, "-n", namespace];
-    let suspend = format!("{{\"spec\":{{\"suspend\":{}}}}}", !starts);
-    match kind {
-        Workload::CronJob => words.extend(["patch", "cronjob", name, "-p", &suspend]),
-        Workload::Deployment | Workload::StatefulSet => {
-            let replicas = if starts { "--replicas=N" } else { "--replicas=0" };
-            words.extend(["scale", kind.text(), name, replicas]);
-        }
-    }
-    words.into_iter().map(str::to_owned).collect()
+/// `kubectl` for a namespace; [`add`] puts the context's own name in.
+pub(super) fn kubectl(context: &str, namespace: &str) -> String {
+    shell(&["kubectl", "--context", context, "-n", namespace].map(str::to_owned))
 }
 
 /// Adds to the steps what is known of the clusters: their identity, the manifests, and what is
@@ -93,6 +78,7 @@ fn pause(fact: &PauseFact, stage: Stage, when: UndoWhen) -> Step {
         ))
         .undo(Class::Undoable, when, "lets it go on as it did")
         .with_all(parameters(fact))
+        .maybe_command(by_hand::manager(&fact.context, fact.manager, &fact.object, true))
         .done()
 }
 
@@ -113,6 +99,7 @@ fn resume(fact: &PauseFact) -> Vec<Step> {
         .effect(format!("lets {} {} go on as it did", fact.manager, fact.object))
         .undo(Class::Own, UndoWhen::Never, "none is needed: it is as it was before")
         .with_all(parameters(fact))
+        .maybe_command(by_hand::manager(&fact.context, fact.manager, &fact.object, false))
         .done();
     confirm.into_iter().chain(std::iter::once(resumed)).collect()
 }

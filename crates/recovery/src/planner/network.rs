@@ -1,8 +1,8 @@
 //! How applications on other machines reach a restored cluster.
 
-use super::around;
 use super::build::step;
 use super::cluster::Site;
+use super::{around, by_hand};
 use crate::plan::{Class, Mode, Stage, Step, StepKind, UndoWhen};
 use crate::service::{Network, Writer};
 
@@ -26,6 +26,7 @@ impl Site<'_> {
             .with("listen", network.listen.clone())
             .with("clients", network.clients.join(","))
             .host(host)
+            .command(self.open_network_by_hand(network))
             .predicted(10)
             .done();
         let probes = self.inventory.kubernetes.probes.iter().filter(|(table, _)| {
@@ -45,6 +46,7 @@ impl Site<'_> {
                 .with("namespace", probe.namespace.clone())
                 .with("image", probe.image.clone())
                 .with("command", around::words_parameter(&probe.command))
+                .command(by_hand::reach(table, probe, network))
                 .predicted(30)
                 .done()
         });

@@ -77,7 +77,9 @@ fn the_runbook_can_be_followed_by_hand() {
     for step in &plan.steps {
         assert!(text.contains(&format!("`{}`", step.id)), "{}", step.id);
         if let Some(command) = &step.command {
-            assert!(text.contains(command), "{command}");
+            for line in command.lines() {
+                assert!(text.contains(&format!("$ {line}\n")), "{command}");
+            }
         }
     }
     assert!(text.contains(

@@ -1,0 +1,205 @@
+//! What a person types when nothing does it for them. Lines follow each other; names with a `$` are
+//! set by the person before, and the runbook says to what.
+
+use super::build::shell;
+use super::cluster::Site;
+use super::kubernetes::kubectl;
+use crate::inventory::Probe;
+use crate::service::{LocalCluster, Network, SettingPlace, Validation, Workload};
+
+fn words(words: &[&str]) -> String {
+    shell(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
+}
+
+fn program(cluster: &LocalCluster, name: &str) -> String {
+    let path = cluster.bin_directory.as_ref().map(|folder| format!("{folder}/{name}"));
+    words(&[&path.unwrap_or_else(|| name.to_owned())])
+}
+
+/// Stops the old server, and keeps whoever starts it again from success: it cannot write its lock.
+pub(super) fn fence(cluster: &LocalCluster) -> String {
+    let (pg_ctl, directory) = (program(cluster, "pg_ctl"), words(&[&cluster.data_directory]));
+    format!(
+        "{pg_ctl} -D {directory} stop -m fast\nchmod u-w {directory}\n\
+         {pg_ctl} -D {directory} status"
+    )
+}
+
+impl Site<'_> {
+    /// The restored cluster, asked as whoever may enter its directory.
+    fn psql(&self, sql: &str) -> String {
+        let cluster = &self.place.cluster;
+        let user = cluster.connection.split_whitespace().find_map(|it| it.strip_prefix("user="));
+        let user = user.map_or_else(String::new, |user| format!(" -U {}", words(&[user])));
+        format!(
+            "{} -X -h {} -p \"$PORT\"{user} -d {} -c {}",
+            program(cluster, "psql"),
+            words(&[&self.restored()]),
+            words(&[cluster.database.as_deref().unwrap_or("postgres")]),
+            words(&[sql])
+        )
+    }
+
+    /// Where the restored cluster is.
+    fn restored(&self) -> String {
+        self.directory(self.service.drill.as_ref())
+    }
+
+    /// The database's own tables, as the service declares them.
+    pub(super) fn prove_by_hand(&self, validation: &Validation) -> String {
+        let mut lines = vec![self.psql("select pg_is_in_recovery(), version()")];
+        for (table, check) in &validation.tables {
+            let newest = check.newest.as_ref().map(|column| format!(", max({column})"));
+            let sql = format!("select count(*){} from {table}", newest.unwrap_or_default());
+            lines.push(self.psql(&sql));
+        }
+        lines.join("\n")
+    }
+
+    /// Who is in the restored database.
+    pub(super) fn sessions_by_hand(&self) -> String {
+        self.psql(
+            "select usename, client_addr, count(*) from pg_stat_activity \
+             where datname = current_database() and pid <> pg_backend_pid() group by 1, 2",
+        )
+    }
+
+    /// The restored cluster listens, and lets these in.
+    pub(super) fn open_network_by_hand(&self, network: &Network) -> String {
+        let directory = self.restored();
+        let lines = network.clients.iter().map(|it| format!("host all all {it} scram-sha-256"));
+        let lines: Vec<String> = lines.collect();
+        let listen = match network.listen.as_str() {
+            "*" | "0.0.0.0" | "::" => network.listen.clone(),
+            address => format!("127.0.0.1,{address}"),
+        };
+        let sql = format!("alter system set listen_addresses = '{}'", listen.replace('\'', "''"));
+        format!(
+            "printf '%s\\n' {} >>{}\n{}\n{} -D {} -l {} restart",
+            shell(&lines),
+            words(&[&format!("{directory}/rollforward.hba.conf")]),
+            self.psql(&sql),
+            program(&self.place.cluster, "pg_ctl"),
+            words(&[&directory]),
+            words(&[&format!("{directory}.log")])
+        )
+    }
+}
+
+/// A connection is tried from where the pods are.
+pub(super) fn reach(context: &str, probe: &Probe, network: &Network) -> String {
+    let namespace = kubectl(context, &probe.namespace);
+    let tried = probe.command.iter().map(|word| {
+        let word = words(&[&word.replace("{host}", &network.address)]);
+        // Out of what is quoted, and into it again.
+        match word.starts_with('\'') {
+            true => word.replace("'{port}'", "\"$PORT\"").replace("{port}", "'\"$PORT\"'"),
+            false => word.replace("{port}", "\"$PORT\""),
+        }
+    });
+    let job = "rollforward-by-hand";
+    format!(
+        "{namespace} create job {job} --image={} -- {}\n\
+         {namespace} wait --for=condition=complete job/{job} --timeout=2m\n\
+         {namespace} delete job {job}",
+        words(&[&probe.image]),
+        tried.collect::<Vec<_>>().join(" ")
+    )
+}
+
+/// The setting, by way of a file: nothing but `$OLD` changes in it.
+pub(super) fn switch(place: &SettingPlace) -> Option<String> {
+    let changed = "sed -i \"s|$OLD|$NEW|\" new-value; diff old-value new-value";
+    match place {
+        SettingPlace::File { path, .. } => {
+            let (path, before) = (words(&[path]), words(&[&format!("{path}.before")]));
+            Some(format!(
+                "cp -p {path} {before}\nsed -i \"s|$OLD|$NEW|\" {path}; diff {before} {path}"
+            ))
+        }
+        SettingPlace::Kubernetes { context, kind, object, key, .. } => {
+            let (namespace, name) = object.split_once('/').unwrap_or(("default", object));
+            let (make, decode) = match *kind {
+                "secret" => ("secret generic", " | base64decode"),
+                _ => ("configmap", ""),
+            };
+            let template = format!("go-template={{{{index .data \"{key}\"{decode}}}}}");
+            let (kubectl, name) = (kubectl(context, namespace), words(&[name]));
+            Some(format!(
+                "umask 077; {kubectl} get {kind} {name} -o {} >old-value && \
+                 cp old-value new-value\n{changed}\n\
+                 {kubectl} create {make} {name} {} --dry-run=client -o yaml | \
+                 {kubectl} apply --server-side --force-conflicts --field-manager=by-hand -f -",
+                words(&[&template]),
+                words(&[&format!("--from-file={key}=new-value")])
+            ))
+        }
+        SettingPlace::AwsSecret { .. }
+        | SettingPlace::Vercel { .. }
+        | SettingPlace::AppConfiguration { .. } => None,
+    }
+}
+
+/// Stops or starts a workload.
+pub(super) fn scale(
+    context: &str,
+    kind: Workload,
+    object: &str,
+    replicas: Option<u64>,
+    starts: bool,
+) -> String {
+    let (namespace, name) = object.split_once('/').unwrap_or(("default", object));
+    let (kubectl, name) = (kubectl(context, namespace), words(&[name]));
+    let replicas = replicas.map_or_else(|| "\"$REPLICAS\"".to_owned(), |it| it.to_string());
+    match kind {
+        Workload::CronJob => {
+            let patch = format!("{{\"spec\":{{\"suspend\":{}}}}}", !starts);
+            let patched = format!("{kubectl} patch cronjob {name} -p {}", words(&[&patch]));
+            if starts { patched } else { format!("{patched}\n{kubectl} get jobs,pods") }
+        }
+        Workload::Deployment | Workload::StatefulSet if starts => format!(
+            "{kubectl} scale {kind} {name} --replicas={replicas}\n\
+             {kubectl} rollout status {kind} {name} --timeout=10m",
+            kind = kind.text()
+        ),
+        Workload::Deployment | Workload::StatefulSet => format!(
+            "{kubectl} get {kind} {name} -o wide\n\
+             {kubectl} scale {kind} {name} --replicas=0\n\
+             {kubectl} wait --for=delete pod -l \"$SELECTOR\" --timeout=5m",
+            kind = kind.text()
+        ),
+    }
+}
+
+/// Lets what manages objects wait, or go on.
+pub(super) fn manager(context: &str, manager: &str, object: &str, waits: bool) -> Option<String> {
+    let (namespace, name) = object.split_once('/').unwrap_or(("default", object));
+    let (kubectl, name) = (kubectl(context, namespace), words(&[name]));
+    let suspend = format!("{{\"spec\":{{\"suspend\":{waits}}}}}");
+    let patch = |plural: &str, patch: &str| {
+        format!("{kubectl} patch {plural} {name} --type merge -p {}", words(&[patch]))
+    };
+    match (manager, waits) {
+        ("flux-kustomization", _) => {
+            Some(patch("kustomizations.kustomize.toolkit.fluxcd.io", &suspend))
+        }
+        ("flux-helmrelease", _) => Some(patch("helmreleases.helm.toolkit.fluxcd.io", &suspend)),
+        ("argocd", true) => {
+            let applications = "applications.argoproj.io";
+            let wait = patch(applications, "{\"spec\":{\"syncPolicy\":{\"automated\":null}}}");
+            let look =
+                format!("{kubectl} get {applications} {name} -o jsonpath='{{.spec.syncPolicy}}'");
+            Some(format!("{look}\n{wait}"))
+        }
+        // What stood there was shown when it was paused.
+        ("argocd", false) => Some(format!("{kubectl} edit applications.argoproj.io {name}")),
+        ("keda", _) => {
+            let paused = if waits { "paused=true" } else { "paused-" };
+            Some(format!(
+                "{kubectl} annotate --overwrite scaledobjects.keda.sh {name} \
+                 autoscaling.keda.sh/{paused}"
+            ))
+        }
+        _ => None,
+    }
+}
