@@ -162,7 +162,8 @@ pub(super) fn scale(
         Workload::Deployment | Workload::StatefulSet => format!(
             "{kubectl} get {kind} {name} -o wide\n\
              {kubectl} scale {kind} {name} --replicas=0\n\
-             {kubectl} wait --for=delete pod -l \"$SELECTOR\" --timeout=5m",
+             {kubectl} wait --for=delete pod -l \"$SELECTOR\" --timeout=5m; \
+             {kubectl} get pods -l \"$SELECTOR\"",
             kind = kind.text()
         ),
     }
