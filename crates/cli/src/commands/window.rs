@@ -1,6 +1,6 @@
 //! `rollforward window CLUSTER`: what can be reached, and whether one target can.
 
-use repository::target::{Commit, Resolved, Stop};
+use repository::target::{Commit, Resolved, Stop, Target};
 use repository::window::{Detail, Window};
 use serde::Serialize;
 
@@ -65,7 +65,7 @@ pub(crate) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
         if arguments.target.is_named() {
             let request = arguments.target.request();
             let resolved = repository::target::resolve(&repository, &lineage, &request).await?;
-            print_reach(context, &cluster.name, &request.target.to_string(), &resolved)?;
+            print_reach(context, &cluster.name, &request.target, &resolved)?;
             return Ok(0);
         }
         let timeline = arguments.target.timeline.map(pg::TimelineId::new);
@@ -136,7 +136,7 @@ fn print_window(context: &Context<'_>, cluster: &str, window: &Window) -> u8 {
 fn print_reach(
     context: &Context<'_>,
     cluster: &str,
-    target: &str,
+    target: &Target,
     resolved: &Resolved,
 ) -> anyhow::Result<()> {
     let size = pg::SegmentSize::new(u32::try_from(resolved.backup.segment_size)?)?;
@@ -148,7 +148,7 @@ fn print_reach(
     };
     let reach = Reach {
         cluster: cluster.into(),
-        target: target.into(),
+        target: target.to_string(),
         reachable: true,
         backup: resolved.backup.label.to_string(),
         other_backups: resolved.candidates.iter().map(|backup| backup.label.to_string()).collect(),
@@ -167,6 +167,10 @@ fn print_reach(
         reach.newest_commit.as_deref().unwrap_or("none since the backup"),
     );
     context.printer.result(&reach, &text);
-    context.printer.next(&format!("rollforward restore {cluster} --to DIR {target}"));
+    let option = match target {
+        Target::BeforeRecord(lsn) => format!("--before {lsn}"),
+        other => other.to_string(),
+    };
+    context.printer.next(&format!("rollforward restore {cluster} --to DIR {option} --start"));
     Ok(())
 }

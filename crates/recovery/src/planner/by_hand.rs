@@ -91,11 +91,8 @@ pub(super) fn reach(context: &str, probe: &Probe, network: &Network) -> String {
     let namespace = kubectl(context, &probe.namespace);
     let tried = probe.command.iter().map(|word| {
         let word = words(&[&word.replace("{host}", &network.address)]);
-        // Out of what is quoted, and into it again.
-        match word.starts_with('\'') {
-            true => word.replace("'{port}'", "\"$PORT\"").replace("{port}", "'\"$PORT\"'"),
-            false => word.replace("{port}", "\"$PORT\""),
-        }
+        // What has braces is quoted: out of that, and into it again.
+        word.replace("'{port}'", "\"$PORT\"").replace("{port}", "'\"$PORT\"'")
     });
     let job = "rollforward-by-hand";
     format!(
@@ -165,7 +162,8 @@ pub(super) fn scale(
         Workload::Deployment | Workload::StatefulSet => format!(
             "{kubectl} get {kind} {name} -o wide\n\
              {kubectl} scale {kind} {name} --replicas=0\n\
-             {kubectl} wait --for=delete pod -l \"$SELECTOR\" --timeout=5m",
+             {kubectl} wait --for=delete pod -l \"$SELECTOR\" --timeout=5m; \
+             {kubectl} get pods -l \"$SELECTOR\"",
             kind = kind.text()
         ),
     }
@@ -201,5 +199,73 @@ pub(super) fn manager(context: &str, manager: &str, object: &str, waits: bool) -
             ))
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_stays_a_name_in_quoted_and_in_plain_words() {
+        let network = Network { address: "db 1".into(), listen: "*".into(), clients: Vec::new() };
+        let probe = Probe {
+            namespace: "odoo".into(),
+            image: "postgres:16".into(),
+            command: ["try", "{port}", "-h", "{host}:{port}"].map(str::to_owned).to_vec(),
+        };
+        let lines = reach("prod", &probe, &network);
+        assert_eq!(
+            lines.lines().next().unwrap(),
+            "kubectl --context prod -n odoo create job rollforward-by-hand --image=postgres:16 \
+             -- try \"$PORT\" -h 'db 1:'\"$PORT\"''"
+        );
+    }
+
+    #[test]
+    fn secrets_are_decoded_and_only_their_key_is_written() {
+        let place = |kind| SettingPlace::Kubernetes {
+            context: "prod".into(),
+            kind,
+            object: "odoo/db".into(),
+            key: "DATABASE_URL".into(),
+            inside: None,
+        };
+        let lines = switch(&place("secret")).unwrap();
+        assert!(lines.contains("'go-template={{index .data \"DATABASE_URL\" | base64decode}}'"));
+        assert!(lines.contains("create secret generic db --from-file=DATABASE_URL=new-value"));
+        assert!(
+            lines.ends_with("apply --server-side --force-conflicts --field-manager=by-hand -f -")
+        );
+        let lines = switch(&place("configmap")).unwrap();
+        assert!(lines.contains("'go-template={{index .data \"DATABASE_URL\"}}'"), "{lines}");
+        assert!(lines.contains("create configmap db --from-file=DATABASE_URL=new-value"));
+    }
+
+    #[test]
+    fn workloads_and_their_managers_wait_and_go_on() {
+        let scaled = |kind, starts| scale("prod", kind, "odoo/odoo", Some(3), starts);
+        let kubectl = "kubectl --context prod -n odoo";
+        assert_eq!(
+            scaled(Workload::StatefulSet, true),
+            format!(
+                "{kubectl} scale statefulset odoo --replicas=3\n\
+                 {kubectl} rollout status statefulset odoo --timeout=10m"
+            )
+        );
+        let suspended =
+            format!("{kubectl} patch cronjob odoo -p '{{\"spec\":{{\"suspend\":true}}}}'");
+        assert_eq!(
+            scaled(Workload::CronJob, false),
+            format!("{suspended}\n{kubectl} get jobs,pods")
+        );
+        let told = |name, waits| manager("prod", name, "odoo/odoo", waits).unwrap();
+        assert!(told("argocd", true).ends_with("{\"automated\":null}}}'"));
+        assert!(told("argocd", false).contains(" edit "), "a person puts it back");
+        assert!(told("keda", true).ends_with("autoscaling.keda.sh/paused=true"));
+        assert!(told("keda", false).ends_with("autoscaling.keda.sh/paused-"));
+        let flux = told("flux-helmrelease", false);
+        assert!(flux.contains("helmreleases") && flux.ends_with("{\"suspend\":false}}'"), "{flux}");
+        assert_eq!(manager("prod", "another", "odoo/odoo", true), None);
     }
 }
