@@ -10,7 +10,7 @@ use testbed::{HaProxy, Workdir, binary, give_to_postgres, poll};
 use crate::program::{Ran, text};
 use crate::services::verdict;
 use crate::site::{DEADLINE, edit};
-use crate::transformations::{DEPLOYMENT, Engine, Place};
+use crate::transformations::{DEPLOYMENT, Engine, Place, SCRIPTS};
 
 /// The name of the standby site's machine.
 const HOST: &str = "standby";
@@ -149,7 +149,7 @@ fn outcome<'r>(report: &'r Value, id: &str) -> &'r str {
 fn a_service_whose_site_is_lost_goes_on_at_its_standby() {
     let mut sites = Sites::open();
     let run = |sql: &str| sites.engine.site.cluster.psql_in("engine", sql);
-    run("INSERT INTO transformation_scripts VALUES (4, 'the newest')");
+    run("INSERT INTO transformation_scripts VALUES (1000, 'the newest')");
     let rows = sites.engine.rows().unwrap();
     sites.engine.site.archive();
     sites.lose();
@@ -188,7 +188,7 @@ fn a_service_whose_site_is_lost_goes_on_at_its_standby() {
 fn a_drill_at_the_standby_measures_and_leaves_both_sites_as_they_were() {
     let sites = Sites::open();
     let run = |sql: &str| sites.engine.site.cluster.psql_in("engine", sql);
-    run("INSERT INTO transformation_scripts VALUES (4, 'the newest')");
+    run("INSERT INTO transformation_scripts VALUES (1000, 'the newest')");
     sites.engine.site.archive();
     let before = (sites.engine.before().data, sites.engine.pods("engine"));
     let setting = sites.engine.data("engine-dr");
@@ -213,7 +213,7 @@ fn a_drill_at_the_standby_measures_and_leaves_both_sites_as_they_were() {
     assert_eq!(sites.databases(), 0);
     assert_eq!(sites.real.answers(), ["a", "b"]);
     assert_eq!(sites.drill.answers(), ["a", "b"]);
-    assert_eq!(sites.engine.rows().unwrap().len(), 4);
+    assert_eq!(sites.engine.rows().unwrap().len(), SCRIPTS + 1);
     findings_stay_until_they_are_mended(&sites, &text(&report, "run"));
     // One whose traffic is production's is refused.
     edit(&sites.folder.join("rollforward.toml"), &sites.drill.socket(), &sites.real.socket());
