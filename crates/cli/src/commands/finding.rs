@@ -125,7 +125,8 @@ fn document(finding: &Incident) -> Value {
 fn list(context: &Context<'_>, arguments: &ListArguments) -> anyhow::Result<u8> {
     let config = context.config()?;
     block_on(async {
-        let home = open_home(&config, None, false, context.printer).await?;
+        let service = arguments.service.as_deref().map(|name| config.service(Some(name)));
+        let home = open_home(&config, service.transpose()?, false, context.printer).await?;
         let mut found = findings(&home).await?;
         found.retain(|finding| {
             let is_open = finding.state != IncidentState::Closed;

@@ -252,6 +252,15 @@ fn a_runbook_brings_a_service_up_at_its_standby_by_hand() {
         person.does(step);
     }
     assert_eq!(sites.real.answers(), ["dr"]);
+    let look = &step(&steps, "assess.traffic.shop").lines[0];
+    poll(DEADLINE, "2 for the server that is up, 0 for the others", || {
+        let seen = person.types(look);
+        let states = seen.lines().filter_map(|line| {
+            let columns: Vec<&str> = line.split(' ').collect();
+            (columns.get(1) == Some(&"shop")).then(|| [columns[3], columns[5]].join(" "))
+        });
+        states.collect::<Vec<_>>() == ["a 0", "b 0", "dr 2"]
+    });
     assert_eq!(sites.standby_replicas(), 1);
     assert_eq!(sites.engine.standby_rows().as_ref(), Some(&rows));
     let setting = text(&sites.engine.data("engine-dr"), "host");

@@ -75,7 +75,8 @@ impl Sites {
         let text = fs::read_to_string(&config).unwrap();
         let text = text.replace("\"main\", \"second\"", "\"second\"");
         assert!(!text.contains("[\"main\""), "{text}");
-        fs::write(&config, text).unwrap();
+        // What is journaled is journaled there as well.
+        fs::write(&config, format!("journal = [\"second\"]\n{text}")).unwrap();
         self.folder.folder("state", 0o755);
         for path in [config, self.folder.join("host.key")] {
             give_to_postgres(&path);

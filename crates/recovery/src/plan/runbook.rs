@@ -74,8 +74,8 @@ pub fn runbook(plan: &Plan) -> String {
 /// What the commands of a plan leave to whoever types them.
 const NAMES: [(&str, &str); 5] = [
     ("PORT", "the port that `restore` prints"),
-    ("REPLICAS", "how many the workload has when it is looked at, before it is stopped"),
-    ("SELECTOR", "its labels, in the last column there"),
+    ("REPLICAS", "how many the workload has before it is stopped, as `get … -o wide` shows"),
+    ("SELECTOR", "the labels of its pods, the last column of `get … -o wide`"),
     ("OLD", "host and port of the old database as they stand in the setting: `Port=5432;`"),
     ("NEW", "the same of the restored one"),
 ];
