@@ -7,7 +7,7 @@ use crate::wiring;
 /// Arguments of `schedule print`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Timers and services of systemd [default]
+    /// Timers and services of systemd (the default)
     #[arg(long, conflicts_with = "cron")]
     systemd: bool,
     /// A crontab: with `user` a file of /etc/cron.d, else a user's own
