@@ -18,8 +18,18 @@ fn candidates(config: &Config, service: Option<&Service>) -> Vec<String> {
     if !config.journal.is_empty() {
         return config.journal.clone();
     }
-    match service.map(|service| &service.database) {
-        Some(Database::Cluster(place)) => place.cluster.repositories.clone(),
+    let of = |service: &Service| match &service.database {
+        Database::Cluster(place) => place.cluster.repositories.clone(),
+        Database::Rds(_) => config.repositories.keys().cloned().collect(),
+    };
+    if let Some(service) = service {
+        return of(service);
+    }
+    // Where all services have their journals, when that is one place.
+    let mut all: Vec<Vec<String>> = config.services.values().map(of).collect();
+    all.dedup_by(|a, b| a.first() == b.first());
+    match all.pop() {
+        Some(names) if all.is_empty() => names,
         _ => config.repositories.keys().cloned().collect(),
     }
 }
