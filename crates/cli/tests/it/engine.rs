@@ -121,7 +121,13 @@ fn a_policy_may_let_the_old_database_serve_again_behind_a_door_of_manifests() {
     }
     engine.destroy();
     release_that_needs_a_migration(&engine);
-    let (data, served) = (engine.data("engine"), engine.rows());
+    let data = engine.data("engine");
+    let mut served = None;
+    // A pod of the release before may still answer, or none for a moment.
+    poll(DEADLINE, "what the release serves", || {
+        served = engine.rows();
+        served.as_ref().is_some_and(|rows| rows.iter().all(|row| row.get("version").is_some()))
+    });
     let report = engine.recover("--confirm-any").ended(6);
     assert_eq!(verdict(&report), ("rolled_back".into(), "old".into()), "{report}");
     assert!(failure(&report).contains("expected status 200, seen 503"), "{report}");
