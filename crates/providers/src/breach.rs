@@ -123,7 +123,7 @@ impl Effect for RotateCredentials {
         value(&client, &sql).await.map(drop)
     }
 
-    /// Says which roles still have a password from before.
+    /// The server has the verifier of the new password.
     async fn verify(&self, context: &StepContext) -> Result<Parameters, Failure> {
         match self.has_it(context).await? {
             Some(true) => Ok(Parameters::new()),

@@ -70,7 +70,7 @@ pub(crate) async fn inventory(
     };
     let cluster = &place.cluster;
     inventory.timings = measured::timings(config, &service.name);
-    inventory.traffic = super::traffic::facts(service).await;
+    inventory.traffic = super::traffic::facts(service, mode).await;
     inventory.is_site_lost = asked.is_site_lost;
     if asked.is_breach {
         inventory.problems.extend(new_passwords(service));

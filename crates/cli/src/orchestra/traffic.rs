@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use recovery::inventory::TrafficFact;
+use recovery::plan::Mode;
 use recovery::service::{Service, Traffic};
 use stdx::SystemClock;
 
@@ -13,10 +14,16 @@ use super::driver::Resolver;
 /// Longest look at one: a plan must not wait for a server that is gone.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What is seen of each, by its name.
-pub(crate) async fn facts(service: &Service) -> BTreeMap<String, TrafficFact> {
+/// What is seen of each that a run of this mode switches, by its name: a drill asks for nothing of
+/// production's.
+pub(crate) async fn facts(service: &Service, mode: Mode) -> BTreeMap<String, TrafficFact> {
+    let switched = match (mode, &service.drill) {
+        (Mode::Incident, _) => service.traffic.as_slice(),
+        (Mode::Drill, Some(drill)) => drill.traffic.as_slice(),
+        (Mode::Drill | Mode::Copy, _) => &[],
+    };
     let mut facts = BTreeMap::new();
-    for traffic in &service.traffic {
+    for traffic in switched {
         facts.insert(traffic.name.clone(), fact(traffic).await);
     }
     facts

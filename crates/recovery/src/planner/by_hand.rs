@@ -126,9 +126,11 @@ pub(super) fn switch(place: &SettingPlace) -> Option<String> {
                 "umask 077; {kubectl} get {kind} {name} -o {} >old-value && \
                  cp old-value new-value\n{changed}\n\
                  {kubectl} create {make} {name} {} --dry-run=client -o yaml | \
-                 {kubectl} apply --server-side --force-conflicts --field-manager=by-hand -f -",
+                 {kubectl} apply --server-side --force-conflicts {} -f -",
                 words(&[&template]),
-                words(&[&format!("--from-file={key}=new-value")])
+                words(&[&format!("--from-file={key}=new-value")]),
+                // An owner for each key: applying one must not take away another.
+                words(&[&format!("--field-manager=by-hand:{key}")])
             ))
         }
         SettingPlace::AwsSecret { .. }
@@ -235,7 +237,8 @@ mod tests {
         assert!(lines.contains("'go-template={{index .data \"DATABASE_URL\" | base64decode}}'"));
         assert!(lines.contains("create secret generic db --from-file=DATABASE_URL=new-value"));
         assert!(
-            lines.ends_with("apply --server-side --force-conflicts --field-manager=by-hand -f -")
+            lines.ends_with("--force-conflicts --field-manager=by-hand:DATABASE_URL -f -"),
+            "a second key is another owner's: {lines}"
         );
         let lines = switch(&place("configmap")).unwrap();
         assert!(lines.contains("'go-template={{index .data \"DATABASE_URL\"}}'"), "{lines}");
