@@ -292,6 +292,8 @@ pub struct Plan {
     pub service: String,
     /// What kind of run.
     pub mode: Mode,
+    /// The standby site that it is for; `None`: the service's own place.
+    pub site: Option<String>,
     /// The method.
     pub method: String,
     /// Why this method.

@@ -131,6 +131,7 @@ pub fn compile(
         persons: request.persons.clone(),
         tell: service.tell.clone(),
         escalate: service.escalate.clone(),
+        site: service.site.clone(),
         has_door: keeps_users_out(service, inventory) && request.mode == Mode::Incident,
         warnings: warnings(service, request, inventory, &steps),
         predicted_loss_s: loss(&choice, inventory),

@@ -67,6 +67,8 @@ pub struct Service {
     pub staging: Option<Bindings>,
     /// Standby sites, by name.
     pub sites: BTreeMap<String, Site>,
+    /// The standby site whose places these are; `None`: its own.
+    pub site: Option<String>,
     /// What is done besides when somebody has broken in.
     pub breach: Option<Breach>,
 }

@@ -1,6 +1,7 @@
 //! Real components for tests: PostgreSQL of every supported major, an S3-compatible server and a
 //! wire that fails before it, a mail server, Alertmanager, servers of DNS, proxies that lead users,
-//! a manager of units, Kubernetes, full disks, and folders that user `postgres` can use.
+//! a manager of units, Kubernetes, networks that can be cut off, full disks, and folders that user
+//! `postgres` can use.
 //!
 //! Refuses to know: any crate of ours. A missing component fails the test with the command that
 //! installs it; nothing is skipped. Everything stops and vanishes on drop, also after a panic.
@@ -27,6 +28,7 @@ mod disk;
 mod dns;
 mod kubernetes;
 mod mail;
+mod network;
 mod poll;
 mod port;
 mod proxies;
@@ -43,6 +45,7 @@ pub use disk::SmallDisk;
 pub use dns::{Bind, PowerDns, ZONE};
 pub use kubernetes::{Kubernetes, Running};
 pub use mail::MailServer;
+pub use network::Network;
 pub use poll::{poll, poll_for};
 pub use port::Port;
 pub use proxies::{HaProxy, Nginx};

@@ -1,12 +1,12 @@
 //! Proxies that lead users to one site or another: HAProxy and nginx.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::daemon::{Daemon, listens};
+use crate::daemon::Daemon;
 use crate::{Port, Workdir};
 
 /// The body of a page of 127.0.0.1; `None`: there is none.
@@ -130,34 +130,55 @@ impl HaProxy {
 }
 
 /// nginx that includes `upstream.inc`, which names one of two sites; `standby.inc` names the other
-/// one. Each answers with its name.
+/// one, `primary.inc` the first one again.
 #[derive(Debug)]
 pub struct Nginx {
     folder: Workdir,
-    front: Port,
-    _sites: [Port; 2],
+    front: SocketAddr,
+    /// Kept from others as long as it runs.
+    ports: Vec<Port>,
     daemon: Daemon,
 }
 
 impl Nginx {
-    /// A proxy that leads to `primary`.
+    /// A proxy that leads to `primary`; each site answers with its name.
     ///
     /// # Panics
     /// When it does not start.
     pub fn start() -> Self {
-        let folder = Workdir::new();
-        let (front, sites) = (Port::reserve(), [Port::reserve(), Port::reserve()]);
-        let [primary, standby] = &sites;
-        let upstream =
-            |port: &Port| format!("upstream shop {{ server 127.0.0.1:{}; }}\n", port.number());
-        folder.file("upstream.inc", upstream(primary));
-        folder.file("standby.inc", upstream(standby));
-        let site = |name: &str, port: &Port| {
-            format!(
-                " server {{ listen 127.0.0.1:{}; location / {{ return 200 {name}; }} }}\n",
-                port.number()
-            )
+        let ports = [Port::reserve(), Port::reserve()];
+        let addresses = ports.each_ref().map(|port| (Ipv4Addr::LOCALHOST, port.number()).into());
+        let site = |name: &str, address: SocketAddr| {
+            format!(" server {{ listen {address}; location / {{ return 200 {name}; }} }}\n")
         };
+        let [primary, standby] = addresses;
+        let sites = site("primary", primary) + &site("standby", standby);
+        let own = Ipv4Addr::LOCALHOST;
+        let mut nginx = Self::with(own, own, addresses, &sites);
+        nginx.ports.extend(ports);
+        let front = nginx.front.port();
+        nginx.daemon.wait("nginx to answer", || get(front).is_some());
+        nginx
+    }
+
+    /// A proxy on every interface, known by an address, that leads to the first of two sites:
+    /// servers of somebody else, who may be away.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn leading(address: Ipv4Addr, sites: [SocketAddr; 2]) -> Self {
+        Self::with(Ipv4Addr::UNSPECIFIED, address, sites, "")
+    }
+
+    fn with(listen: Ipv4Addr, address: Ipv4Addr, sites: [SocketAddr; 2], servers: &str) -> Self {
+        let (folder, port) = (Workdir::new(), Port::reserve());
+        let front = SocketAddr::from((address, port.number()));
+        let [primary, standby] = sites.map(|site| format!("upstream shop {{ server {site}; }}\n"));
+        for (name, upstream) in
+            [("upstream", &primary), ("primary", &primary), ("standby", &standby)]
+        {
+            folder.file(format!("{name}.inc"), upstream);
+        }
         let at = folder.path().display();
         let config = folder.file(
             "nginx.conf",
@@ -166,22 +187,20 @@ impl Nginx {
                  events {{ worker_connections 64; }}\nhttp {{\n access_log off;\n \
                  client_body_temp_path {at}/t1;\n proxy_temp_path {at}/t2;\n \
                  fastcgi_temp_path {at}/t3;\n uwsgi_temp_path {at}/t4;\n scgi_temp_path {at}/t5;\n \
-                 include {at}/upstream.inc;\n{}{} server {{ listen 127.0.0.1:{}; \
-                 location / {{ proxy_pass http://shop; }} }}\n}}\n",
-                site("primary", primary),
-                site("standby", standby),
-                front.number()
+                 include {at}/upstream.inc;\n{servers} server {{ listen {listen}:{}; \
+                 location / {{ proxy_pass http://shop; proxy_connect_timeout 1s; }} }}\n}}\n",
+                port.number()
             ),
         );
         let mut command = Command::new("/usr/sbin/nginx");
         command.arg("-e").arg(folder.join("error.log")).arg("-c").arg(config);
         let mut daemon = Daemon::start(&folder, "nginx", &mut command);
-        let (number, pid) = (front.number(), folder.join("nginx.pid"));
-        daemon.wait("nginx", || listens(number) && pid.exists() && get(number).is_some());
-        Self { folder, front, _sites: sites, daemon }
+        let pid = folder.join("nginx.pid");
+        daemon.wait("nginx", || TcpStream::connect(front).is_ok() && pid.exists());
+        Self { folder, front, ports: vec![port], daemon }
     }
 
-    /// A file of its folder: `upstream.inc`, `standby.inc`.
+    /// A file of its folder: `upstream.inc`, `standby.inc`, `primary.inc`.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
@@ -198,12 +217,12 @@ impl Nginx {
 
     /// Where users ask.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/", self.front.number())
+        format!("http://{}/", self.front)
     }
 
     /// Which site answers users.
     pub fn answers(&self) -> Option<String> {
-        get(self.front.number())
+        get(self.front.port())
     }
 }
 

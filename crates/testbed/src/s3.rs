@@ -38,7 +38,8 @@ impl S3 {
     pub fn start() -> Self {
         static SHARED: Mutex<Weak<Server>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        let server = shared.upgrade().unwrap_or_else(|| Arc::new(Server::start()));
+        let server =
+            shared.upgrade().unwrap_or_else(|| Arc::new(Server::start(Ipv4Addr::LOCALHOST)));
         *shared = Arc::downgrade(&server);
         drop(shared);
         Self::with_bucket(server)
@@ -49,7 +50,15 @@ impl S3 {
     /// # Panics
     /// When the server is not installed or does not start.
     pub fn private() -> Self {
-        Self::with_bucket(Arc::new(Server::start()))
+        Self::at(Ipv4Addr::LOCALHOST)
+    }
+
+    /// Returns a bucket on a server of its own that listens on another address of this machine.
+    ///
+    /// # Panics
+    /// When the server is not installed or does not start.
+    pub fn at(address: Ipv4Addr) -> Self {
+        Self::with_bucket(Arc::new(Server::start(address)))
     }
 
     /// Returns the server's address, such as `http://127.0.0.1:20123`; buckets are in the path.
@@ -161,12 +170,13 @@ impl S3 {
 #[derive(Debug)]
 struct Server {
     child: Child,
+    host: Ipv4Addr,
     port: Port,
     workdir: Workdir,
 }
 
 impl Server {
-    fn start() -> Self {
+    fn start(host: Ipv4Addr) -> Self {
         let program = tools::find("ministack/bin/ministack")
             .unwrap_or_else(|| panic!("the S3 server is not installed; run: {INSTALL_COMMAND}"));
         let port = Port::reserve();
@@ -183,20 +193,20 @@ impl Server {
             .env("LC_ALL", "C.UTF-8")
             .env("PYTHONDONTWRITEBYTECODE", "1")
             // Its own default is every interface.
-            .env("BIND_HOST", Ipv4Addr::LOCALHOST.to_string())
+            .env("BIND_HOST", host.to_string())
             .env("GATEWAY_PORT", port.number().to_string())
             .env("LOG_LEVEL", "WARNING")
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("share the S3 server's log"))
             .stderr(log);
         let child = command.spawn().expect("run the S3 server");
-        let mut server = Self { child, port, workdir };
+        let mut server = Self { child, host, port, workdir };
         server.wait_until_ready();
         server
     }
 
     fn address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port.number()).into()
+        (self.host, self.port.number()).into()
     }
 
     fn wait_until_ready(&mut self) {

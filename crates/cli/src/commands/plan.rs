@@ -87,25 +87,22 @@ pub(crate) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
     })
 }
 
-impl Wanted {
-    /// The service where it is to be recovered or drilled.
-    fn placed(&self, service: &Service, mode: Mode) -> anyhow::Result<Service> {
-        let Some(name) = &self.site else { return Ok(service.clone()) };
-        let placed = match mode {
-            Mode::Incident => service.at_site(name),
-            Mode::Drill | Mode::Copy => service.drilled_at(name),
-        };
-        placed.ok_or_else(|| {
-            let known: Vec<&str> = service.sites.keys().map(String::as_str).collect();
-            let known = if known.is_empty() { "none".into() } else { known.join(", ") };
-            Error::Usage(format!(
-                "service '{}' has no site '{name}'; it has: {known}",
-                service.name
-            ))
-            .into()
-        })
-    }
+/// The service where it is to be recovered or drilled.
+pub(crate) fn placed(service: &Service, site: Option<&str>, mode: Mode) -> anyhow::Result<Service> {
+    let Some(name) = site else { return Ok(service.clone()) };
+    let placed = match mode {
+        Mode::Incident => service.at_site(name),
+        Mode::Drill | Mode::Copy => service.drilled_at(name),
+    };
+    placed.ok_or_else(|| {
+        let known: Vec<&str> = service.sites.keys().map(String::as_str).collect();
+        let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+        let what = format!("service '{}' has no site '{name}'; it has: {known}", service.name);
+        Error::Usage(what).into()
+    })
+}
 
+impl Wanted {
     /// What the operator wants, in the planner's words.
     pub(crate) fn wish(&self) -> Wish {
         let arguments = &self.target;
@@ -160,7 +157,7 @@ pub(crate) async fn make(
     mode: Mode,
 ) -> anyhow::Result<(Plan, Inventory)> {
     let mut asked = wanted.asked()?;
-    let placed = wanted.placed(service, mode)?;
+    let placed = placed(service, wanted.site.as_deref(), mode)?;
     let service = &placed;
     if mode != Mode::Incident && asked.wish.target.is_none() && !asked.wish.before_incident {
         asked.wish.target = Some(Target::Latest);

@@ -108,6 +108,7 @@ pub(super) fn service(
         activate: Vec::new(),
         files: files::files("files", &table.files)?,
         sites: sites(table.site)?,
+        site: None,
         breach: table.breach.map(|table| breach(table, channels)).transpose()?,
         validation: validation(table.validate)?,
         smoke: smokes("smoke", &table.smoke)?,

@@ -18,6 +18,7 @@ pub fn confirmation(plan: &Plan) -> String {
         plan.target.to_string(),
         format!("{:?} {:?}", plan.policy, plan.persons),
     ];
+    parts.extend(plan.site.clone());
     parts.extend(plan.candidates.iter().map(|candidate| candidate.name.clone()));
     for step in &plan.steps {
         let host = step.host.as_deref().unwrap_or_default();

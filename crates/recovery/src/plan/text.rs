@@ -73,10 +73,11 @@ pub fn type_to_start(plan: &Plan, inventory: &Inventory) -> String {
 #[must_use]
 pub fn plan_text(plan: &Plan) -> String {
     let mut text = format!(
-        "plan {} for {} of service '{}'\nmethod {} ({}), target: {}\n",
+        "plan {} for {} of service '{}'{}\nmethod {} ({}), target: {}\n",
         confirmation(plan),
         plan.mode.text(),
         plan.service,
+        plan.site.as_ref().map_or_else(String::new, |site| format!(" at site '{site}'")),
         plan.method,
         plan.reason,
         plan.target

@@ -43,7 +43,7 @@ impl Plan {
     #[must_use]
     pub fn to_value(&self) -> Value {
         let (target_kind, target_value) = self.target.parts();
-        json!({
+        let mut value = json!({
             "format": FORMAT,
             "binary": self.binary,
             "service": self.service,
@@ -74,7 +74,12 @@ impl Plan {
             "warnings": self.warnings,
             "predicted_loss_s": self.predicted_loss_s,
             "predicted_rto_s": self.predicted_rto_s(),
-        })
+        });
+        // Not there rather than null: plans from before have the same digest.
+        if let (Some(site), Some(fields)) = (&self.site, value.as_object_mut()) {
+            fields.insert("site".into(), Value::from(site.as_str()));
+        }
+        value
     }
 
     /// A plan from its JSON.
@@ -94,6 +99,7 @@ impl Plan {
             binary: reader.text("binary")?,
             service: reader.text("service")?,
             mode: reader.parsed("mode", "a mode", Mode::parse)?,
+            site: reader.optional_text("site")?,
             method: reader.text("method")?,
             reason: reader.text("reason")?,
             target: Target::from_parts(&kind, &target.text("value")?)

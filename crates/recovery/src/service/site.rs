@@ -20,7 +20,7 @@ impl Service {
     #[must_use]
     pub fn at_site(&self, name: &str) -> Option<Self> {
         let site = self.sites.get(name)?;
-        let mut there = self.placed(site);
+        let mut there = self.placed(name, site);
         let bindings = &site.bindings;
         there.setting.clone_from(&bindings.setting);
         there.door.clone_from(&bindings.door);
@@ -45,15 +45,16 @@ impl Service {
     #[must_use]
     pub fn drilled_at(&self, name: &str) -> Option<Self> {
         let site = self.sites.get(name)?;
-        let mut there = self.placed(site);
+        let mut there = self.placed(name, site);
         // What leads production's users there is production's as well.
         there.traffic.extend(site.traffic.iter().cloned());
         there.drill = Some(site.bindings.clone());
         Some(there)
     }
 
-    fn placed(&self, site: &Site) -> Self {
+    fn placed(&self, name: &str, site: &Site) -> Self {
         let mut there = self.clone();
+        there.site = Some(name.to_owned());
         if let Database::Cluster(place) = &mut there.database {
             place.restore_host.clone_from(&site.host);
             place.network.clone_from(&site.bindings.network);

@@ -91,6 +91,7 @@ fn empty(name: &str, database: Database, rpo: u64, rto: u64) -> Service {
         drill: None,
         staging: None,
         sites: BTreeMap::new(),
+        site: None,
         breach: None,
     }
 }

@@ -95,6 +95,7 @@ pub fn shop() -> Service {
         }),
         staging: None,
         sites: BTreeMap::new(),
+        site: None,
         breach: None,
     }
 }

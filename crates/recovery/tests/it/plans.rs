@@ -10,7 +10,7 @@ use recovery::testing::sample;
 #[test]
 fn a_plan_is_read_back_as_it_was_written_and_its_digest_means_it() {
     for mode in [Mode::Incident, Mode::Drill, Mode::Copy] {
-        let plan = sample::plan(&sample::shop(), mode, &sample::inventory()).unwrap();
+        let mut plan = sample::plan(&sample::shop(), mode, &sample::inventory()).unwrap();
         let again = sample::plan(&sample::shop(), mode, &sample::inventory()).unwrap();
         assert_eq!(PlanDigest::of(&plan), PlanDigest::of(&again));
         let read = Plan::from_value(&plan.to_value()).unwrap();
@@ -18,6 +18,9 @@ fn a_plan_is_read_back_as_it_was_written_and_its_digest_means_it() {
         let mut other = plan.clone();
         other.steps[0].predicted_s += 1;
         assert_ne!(PlanDigest::of(&plan), PlanDigest::of(&other));
+        plan.site = Some("dr".into());
+        assert_eq!(Plan::from_value(&plan.to_value()).unwrap(), plan);
+        assert_ne!(PlanDigest::of(&plan), PlanDigest::of(&again));
     }
 }
 

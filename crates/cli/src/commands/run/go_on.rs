@@ -7,6 +7,7 @@ use recovery::runner::{Before, take_over};
 use stdx::{Clock, SystemClock};
 
 use super::super::Context;
+use super::super::plan::placed;
 use super::super::recover::drive_run;
 use super::Speaker;
 use crate::config::Config;
@@ -101,9 +102,10 @@ async fn go_on(
 ) -> anyhow::Result<u8> {
     let loaded = home.load(&arguments.run).await?;
     let state = State::replay(&loaded.records)?;
-    let service = config.service(Some(&state.plan.service))?;
+    let plan = &state.plan;
+    let service = placed(config.service(Some(&plan.service))?, plan.site.as_deref(), plan.mode)?;
     // Everything that the rest needs must be there before anything is taken over.
-    let lacking = problems(config, service);
+    let lacking = problems(config, &service);
     if !lacking.is_empty() {
         return Err(Error::Refused {
             what: format!("this host cannot drive '{}': {}", arguments.run, lacking.join("; ")),
@@ -115,5 +117,5 @@ async fn go_on(
     let about = about_run(config, &state, incident.as_ref());
     let mut taker = driver(config, home, about, context.printer, state.epoch, arguments.no_wait)?;
     let taken = take_over(&mut taker, &arguments.run, before, person, "the driver is gone").await?;
-    drive_run(context, config, home, service, &taken, arguments.no_wait).await
+    drive_run(context, config, home, &service, &taken, arguments.no_wait).await
 }
