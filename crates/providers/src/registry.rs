@@ -60,7 +60,7 @@ impl Providers {
         let clusters = Clusters::new(kubernetes);
         Ok(Self {
             postgres: Postgres::new(own),
-            setting: Settings::new(clusters.clone()),
+            setting: Settings::new(clusters.clone(), Arc::clone(&secrets)),
             kubernetes: Kubernetes::new(&clusters),
             doors: Doors::new(Arc::clone(&secrets))?,
             writers: Writers::default(),

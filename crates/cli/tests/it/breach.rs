@@ -6,11 +6,11 @@ use std::fs;
 use crate::program::{Ran, text};
 use crate::services::verdict;
 use crate::shop::{PASSWORD, Shop};
-use crate::site::files;
+use crate::site::{edit, files};
 
 const NEW: &str = "n3w-planted-passw0rd";
 
-/// The shop, with a script that gives the application its new password.
+/// The shop, with a script that rotates something else.
 fn shop() -> Shop {
     let shop = Shop::with(16, |service| {
         let door = service.split("door = { file = \"").nth(1).unwrap();
@@ -23,10 +23,7 @@ fn shop() -> Shop {
     });
     shop.file("new-password", &format!("{NEW}\n"), 0o600);
     let folder = shop.site.folder.path().display().to_string();
-    let script = format!(
-        "#!/bin/sh\nnew=$(cat '{folder}/new-password') || exit 1\n\
-         sed -i \"s/{PASSWORD}/$new/\" '{folder}/shop.env'\n"
-    );
+    let script = format!("#!/bin/sh\ntouch '{folder}/rotated'\n");
     shop.file("rotate.sh", &script, 0o755);
     shop
 }
@@ -59,6 +56,7 @@ fn after_a_breach_credentials_are_others_and_the_replaced_cluster_is_evidence() 
 
     // The application has come in with the new password, and the old one is nobody's.
     assert!(shop.setting().contains(NEW) && !shop.setting().contains(PASSWORD));
+    assert!(shop.path("rotated").exists());
     let now = shop.ask_restored(&report, verifier);
     assert!(now.starts_with("SCRAM-SHA-256$") && now != known, "{now}");
     for path in files(&site.folder.join("state")) {
@@ -84,10 +82,32 @@ fn a_breach_nobody_declared_and_a_password_that_is_not_there_are_refused_beforeh
     assert!(refused.contains("new-password"), "{refused}");
     shop.file("new-password", NEW, 0o600);
     shop.site.run(plan).done();
+    a_password_that_the_setting_cannot_hold_ends_the_run_before_anything(&shop);
     let config = fs::read_to_string(shop.site.config()).unwrap();
     let lines = config.lines().filter(|line| !line.starts_with("breach = "));
     fs::write(shop.site.config(), lines.map(|line| format!("{line}\n")).collect::<String>())
         .unwrap();
     let refused = shop.site.run(plan).failed("RF0912", 4);
     assert!(refused.contains("declares no breach"), "{refused}");
+}
+
+/// In the form of a URI it can: so the setting gets another one.
+fn a_password_that_the_setting_cannot_hold_ends_the_run_before_anything(shop: &Shop) {
+    let uri = shop.setting();
+    let (config, port) = (shop.site.config(), shop.site.cluster.port());
+    let libpq =
+        format!("DATABASE_URL=\"host=127.0.0.1 port={port} user=shop password={PASSWORD}\"\n");
+    shop.file("shop.env", &libpq, 0o600);
+    edit(&config, "form = \"uri\"", "form = \"libpq\"");
+    shop.file("new-password", "two wörds", 0o600);
+    let run = "recover shop --breach --immediate --as oncall --confirm-any --no-wait";
+    let report = shop.site.run(run).ended(6);
+    let said = report.to_string();
+    assert!(said.contains("the new password holds characters"), "{said}");
+    assert!(!said.contains("wörds") && !said.contains(PASSWORD));
+    assert_eq!(verdict(&report), ("rolled_back".into(), "old".into()), "{report}");
+    assert!(!shop.is_shut() && shop.setting() == libpq);
+    edit(&config, "form = \"libpq\"", "form = \"uri\"");
+    shop.file("shop.env", &uri, 0o600);
+    shop.file("new-password", NEW, 0o600);
 }

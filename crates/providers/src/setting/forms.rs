@@ -17,12 +17,20 @@ pub struct Parts {
     pub database: Option<String>,
 }
 
+/// Where a user and a password stand.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Login {
+    pub(super) user: Option<Range<usize>>,
+    pub(super) password: Option<Range<usize>>,
+}
+
 /// Where a part stands, and what to write around it when it is not there.
 #[derive(Clone, Debug, Default)]
 struct Places {
     host: Option<Range<usize>>,
     port: Option<Range<usize>>,
     database: Option<Range<usize>>,
+    login: Login,
     /// Where a missing port is put, and what before it.
     port_at: Option<(usize, &'static str)>,
     /// Where a missing host is put, and what before it.
@@ -117,6 +125,15 @@ fn port_suffix(form: Form) -> usize {
     usize::from(form == Form::Ado)
 }
 
+/// Where the value says who logs in.
+pub(super) fn login(
+    value: &str,
+    form: Form,
+    fields: &BTreeMap<String, String>,
+) -> Result<Login, String> {
+    Ok(places(value, form, fields)?.login)
+}
+
 fn applied(value: &str, mut edits: Vec<(Range<usize>, String)>) -> String {
     edits.sort_by_key(|(range, _)| std::cmp::Reverse(range.start));
     let mut out = value.to_owned();
@@ -155,6 +172,11 @@ fn uri(value: &str) -> Result<Places, String> {
         None => host_port.find(':'),
     };
     let mut places = Places { after: "", ..Places::default() };
+    if let Some(at) = authority.rfind('@') {
+        let colon = authority.get(..at).and_then(|login| login.find(':'));
+        places.login.user = Some(begin..begin + colon.unwrap_or(at));
+        places.login.password = colon.map(|colon| begin + colon + 1..begin + at);
+    }
     let host_end = host_begin + colon.unwrap_or(host_port.len());
     places.host = Some(host_begin..host_end);
     match colon {
@@ -190,6 +212,8 @@ fn libpq(value: &str) -> Result<Places, String> {
             "host" | "hostaddr" => places.host = Some(range),
             "port" => places.port = Some(range),
             "dbname" => places.database = Some(range),
+            "user" => places.login.user = Some(range),
+            "password" => places.login.password = Some(range),
             _ => {}
         }
         at = next;
@@ -240,6 +264,8 @@ fn ado(value: &str) -> Result<Places, String> {
             "host" | "server" | "data source" => places.host = Some(range),
             "port" => places.port = Some(range),
             "database" | "db" | "initial catalog" => places.database = Some(range),
+            "username" | "user id" | "user" | "uid" => places.login.user = Some(range),
+            "password" | "pwd" => places.login.password = Some(range),
             _ => {}
         }
     }
@@ -257,6 +283,10 @@ fn json(value: &str, fields: &BTreeMap<String, String>) -> Result<Places, String
         host: Some(host),
         port: place("port"),
         database: place("database"),
+        login: Login {
+            user: place("user").or_else(|| place("username")),
+            password: place("password"),
+        },
         ..Places::default()
     })
 }

@@ -1,8 +1,12 @@
 //! The connection setting: checked, switched, put back, wherever it stands. Only host, port and
-//! database change; the password is never read out, noted or journaled.
+//! database change, after a breach the password of a rotated role as well. No password is noted or
+//! journaled.
 
 pub(crate) mod forms;
+mod password;
 pub(crate) mod place;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use pgclient::ConnectOptions;
@@ -10,6 +14,7 @@ use recovery::effect::{Effect, Failure, Found, StepContext};
 use recovery::plan::{Parameters, Step, StepKind};
 use recovery::service::Form;
 
+use crate::Secrets;
 use crate::kubernetes::{self, Clusters};
 use crate::looked::Looked;
 use forms::{Parts, parts, replace_parts};
@@ -18,11 +23,12 @@ use place::{read_value, write_value};
 pub(crate) struct Settings {
     looked: Looked,
     clusters: Clusters,
+    secrets: Arc<dyn Secrets>,
 }
 
 impl Settings {
-    pub(crate) fn new(clusters: Clusters) -> Self {
-        Self { looked: Looked::default(), clusters }
+    pub(crate) fn new(clusters: Clusters, secrets: Arc<dyn Secrets>) -> Self {
+        Self { looked: Looked::default(), clusters, secrets }
     }
 
     pub(crate) fn of(&self, step: &Step) -> Option<&dyn Effect> {
@@ -61,10 +67,35 @@ impl Settings {
         parts(&value, form(context)?, &fields(context)).map_err(|why| unreadable(context, &why))
     }
 
+    /// The value as it shall be: it leads to the restored database, and holds the password that
+    /// its role has there.
+    fn switched(&self, context: &StepContext, value: &str) -> Result<String, Failure> {
+        let (form, fields) = (form(context)?, fields(context));
+        let failed = |why: String| unreadable(context, &why);
+        let placed = replace_parts(value, form, &fields, &wanted(context)?).map_err(failed)?;
+        self.renewed(context, &placed)
+    }
+
+    /// The value with the new password of its role, if that gets another one.
+    fn renewed(&self, context: &StepContext, value: &str) -> Result<String, Failure> {
+        let (form, fields) = (form(context)?, fields(context));
+        let failed = |why: String| unreadable(context, &why);
+        let role = password::role(value, form, &fields).map_err(failed)?;
+        let rotated = role.and_then(|role| context.parameters.get(&format!("password.{role}")));
+        let Some(reference) = rotated else { return Ok(value.to_owned()) };
+        let resolved = self.secrets.resolve(reference).map_err(|why| {
+            Failure::terminal("RF1110", format!("secret {reference} does not resolve: {why}"))
+        })?;
+        let changed = password::with_password(value, form, &fields, &resolved);
+        Ok(changed.map_err(failed)?.to_string())
+    }
+
     /// The setting must point to the declared database now: the same host and port, or this
     /// machine.
     async fn points_to_the_database(&self, context: &StepContext) -> Result<Parameters, Failure> {
         let seen = self.current(context).await?;
+        // What it cannot hold is better known before anything is touched.
+        self.renewed(context, &self.value(context).await?)?;
         let options = ConnectOptions::parse(context.parameter("connection")?)
             .map_err(|error| unreadable(context, &error.to_string()))?;
         let (host, port) = options.host_and_port();
@@ -127,15 +158,6 @@ fn wanted(context: &StepContext) -> Result<Parts, Failure> {
     })
 }
 
-/// Whether what is there says the same where something is wanted.
-fn agrees(there: &Parts, wanted: &Parts) -> bool {
-    let same =
-        |there: &Option<String>, wanted: &Option<String>| wanted.is_none() || there == wanted;
-    same(&there.host, &wanted.host)
-        && same(&there.port, &wanted.port)
-        && same(&there.database, &wanted.database)
-}
-
 #[async_trait]
 impl Effect for Settings {
     async fn original(&self, context: &StepContext) -> Result<Option<(String, String)>, Failure> {
@@ -150,8 +172,10 @@ impl Effect for Settings {
         if context.step.kind == StepKind::CheckSetting {
             return self.looked.probe(context);
         }
-        let look =
-            async { Ok::<bool, Failure>(agrees(&self.current(context).await?, &wanted(context)?)) };
+        let look = async {
+            let value = self.value(context).await?;
+            Ok::<bool, Failure>(self.switched(context, &value)? == value)
+        };
         match look.await {
             Ok(true) => Found::Done,
             Ok(false) => Found::Absent,
@@ -165,12 +189,7 @@ impl Effect for Settings {
             self.looked.remember(context, outputs);
             return Ok(());
         }
-        let wanted = wanted(context)?;
-        let (form, fields) = (form(context)?, fields(context));
-        self.change(context, &|value| {
-            replace_parts(value, form, &fields, &wanted).map_err(|why| unreadable(context, &why))
-        })
-        .await
+        self.change(context, &|value| self.switched(context, value)).await
     }
 
     async fn verify(&self, context: &StepContext) -> Result<Parameters, Failure> {

@@ -36,6 +36,9 @@ pub(super) fn add(
     // Before the network is opened: nobody comes in with a password from before.
     let at = steps.iter().position(|step| step.stage == Stage::Switch).unwrap_or(steps.len());
     steps.splice(at..at, rotated(breach, &cluster));
+    for step in steps {
+        renew(step, breach);
+    }
     Ok(())
 }
 
@@ -93,6 +96,22 @@ fn held(steps: &[Step]) -> Option<Step> {
         .done();
     held.command = Some(shell(&["touch".into(), format!("{directory}.rollforward-hold")]));
     Some(held)
+}
+
+/// The setting's own role may be one of those that get another password.
+fn renew(step: &mut Step, breach: &Breach) {
+    let is_setting = matches!(step.kind, StepKind::CheckSetting | StepKind::SwitchSetting);
+    if !is_setting || breach.roles.is_empty() {
+        return;
+    }
+    if step.kind == StepKind::SwitchSetting {
+        let roles: Vec<&str> = breach.roles.keys().map(String::as_str).collect();
+        step.effect.push_str(&format!("; with the new password if it names {}", roles.join(", ")));
+        step.undo.push_str("; a new password stays");
+    }
+    for (role, reference) in &breach.roles {
+        step.parameters.insert(format!("password.{role}"), reference.clone());
+    }
 }
 
 fn confirmed() -> Step {
