@@ -40,6 +40,10 @@ pub(super) struct Cluster {
     pub(super) backup_bytes: Option<u64>,
     pub(super) backup_stored: Option<u64>,
     pub(super) backup_seconds: Option<f64>,
+    pub(super) dumps: Option<u64>,
+    /// The moment of the newest dump's content.
+    pub(super) dump_at: Option<Timestamp>,
+    pub(super) dump_bytes: Option<u64>,
     pub(super) earliest: Option<Timestamp>,
     pub(super) latest: Option<Timestamp>,
     pub(super) archived_at: Option<Timestamp>,
@@ -151,6 +155,7 @@ async fn cluster(config: &Config, name: &str) -> Cluster {
         let span = time(last, "/started").zip(facts.backup_at);
         facts.backup_seconds = span.map(|(from, until)| until.duration_since(from).as_secs_f64());
     }
+    dumps(config, name, &mut facts).await;
     if let Some(window) = own(config, &["window", name]).await {
         let spans = window.pointer("/spans").and_then(Value::as_array);
         let last = spans.and_then(|spans| spans.last());
@@ -161,6 +166,18 @@ async fn cluster(config: &Config, name: &str) -> Cluster {
         facts.archived_at = time(&status, "/newest");
     }
     facts
+}
+
+/// What there is of dumps of ours.
+async fn dumps(config: &Config, name: &str, facts: &mut Cluster) {
+    let Some(listing) = own(config, &["dump", "list", name]).await else { return };
+    let dumps = listing.pointer("/dumps").and_then(Value::as_array);
+    let dumps = dumps.map(Vec::as_slice).unwrap_or_default();
+    facts.dumps = Some(dumps.len() as u64);
+    if let Some(last) = dumps.iter().max_by_key(|dump| time(dump, "/started")) {
+        facts.dump_at = time(last, "/started");
+        facts.dump_bytes = last.pointer("/size").and_then(Value::as_u64);
+    }
 }
 
 /// Every service's facts.

@@ -177,6 +177,13 @@ fn backup_metrics(page: &mut Page, clusters: &[(String, Cluster)]) {
     gauge("backup_last_duration_seconds", "How long the newest backup took.", &|facts| {
         facts.backup_seconds
     });
+    gauge("dumps", "Dumps of a cluster.", &|facts| facts.dumps.map(number));
+    gauge("dump_last_timestamp_seconds", "The moment of the newest dump's content.", &|facts| {
+        facts.dump_at.map(seconds)
+    });
+    gauge("dump_last_size_bytes", "How much the newest dump holds.", &|facts| {
+        facts.dump_bytes.map(number)
+    });
     gauge("wal_last_archived_timestamp_seconds", "When WAL was last archived.", &|facts| {
         facts.archived_at.map(seconds)
     });

@@ -24,10 +24,14 @@ impl Night {
         let endpoint = Endpoint::start("");
         let folder = site.folder.path().display().to_string();
         let config = fs::read_to_string(site.config()).unwrap();
+        let bindir = site.cluster.install().bindir.display();
+        let programs = format!("[cluster.shop]\nbin_directory = \"{bindir}\"\n");
+        let config = config.replacen("[cluster.shop]\n", &programs, 1);
         let more = format!(
             "\n[notify]\nroom = {{ webhook = \"http://127.0.0.1:{}/room\" }}\n\
              [schedule]\ntell = [\"room\"]\nmetrics = \"{folder}/rollforward.prom\"\n\
              [schedule.job.backup-shop]\nrun = \"backup shop\"\nat = \"daily 02:00\"\n\
+             [schedule.job.dump-shop]\nrun = \"dump create shop\"\nat = \"weekly sat 01:00\"\n\
              [schedule.job.verify-shop]\nrun = \"verify shop --deep\"\nat = \"weekly sun 04:00\"\n",
             endpoint.port
         );
@@ -213,6 +217,9 @@ fn metrics_are_what_prometheus_expects_and_say_what_was_done() {
     Ran::of(&mut looked).done();
     site.run("schedule run backup-shop").done();
     site.run("schedule run verify-shop").done();
+    site.cluster.psql("CREATE TABLE kept AS SELECT i FROM generate_series(1, 1000) i");
+    let dumped = site.run("schedule run dump-shop").done();
+    assert!(dumped["ended"]["bytes"].as_u64().unwrap() > 1000, "{dumped}");
     let file = site.folder.join("rollforward.prom");
     assert_eq!(mode(&file), 0o644);
     let page = fs::read_to_string(&file).unwrap();
@@ -228,6 +235,9 @@ fn metrics_are_what_prometheus_expects_and_say_what_was_done() {
     assert_eq!(value("backups{cluster=\"shop\"}"), 1.0);
     assert!(value("backup_last_size_bytes{cluster=\"shop\"}") > 1e6);
     assert!(value("backup_last_timestamp_seconds{cluster=\"shop\"}") > 1.7e9);
+    assert_eq!(value("dumps{cluster=\"shop\"}"), 1.0);
+    assert!(value("dump_last_size_bytes{cluster=\"shop\"}") > 1e3);
+    assert!(value("dump_last_timestamp_seconds{cluster=\"shop\"}") > 1.7e9);
     assert!(value("verify_last_success_timestamp_seconds{cluster=\"shop\"}") > 1.7e9);
     let printed = site.run("metrics").done();
     accepts(&tool("promtool"), &["check", "metrics"], text(&printed, "metrics").as_str());
@@ -259,7 +269,7 @@ fn units_and_crontabs_are_shown_written_and_removed_and_their_readers_take_them(
     assert!(refused.stderr.contains("+ OnCalendar=Sun *-*-* 04:00:00"), "{}", refused.stderr);
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
     let made = site.run(&format!("{install} --confirm")).done();
-    assert_eq!(made["changes"].as_array().unwrap().len(), 6, "{made}");
+    assert_eq!(made["changes"].as_array().unwrap().len(), 8, "{made}");
     assert_eq!(site.run(&install).done()["changes"], serde_json::json!([]), "twice is once");
     let units: Vec<_> = fs::read_dir(&folder).unwrap().map(|it| it.unwrap().path()).collect();
     let mut command = Command::new("/usr/bin/systemd-analyze");
@@ -285,7 +295,7 @@ fn units_and_crontabs_are_shown_written_and_removed_and_their_readers_take_them(
     let remove = install.replace("install", "remove");
     assert_eq!(
         site.run(&format!("{remove} --confirm")).done()["changes"].as_array().unwrap().len(),
-        4
+        6
     );
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
     // The same as a crontab.
