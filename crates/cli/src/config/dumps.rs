@@ -97,7 +97,7 @@ fn dumps(name: &str, table: wire::DumpsTable) -> Result<DumpsConfig, KeyProblem>
         session_token: table.session_token,
     };
     Ok(DumpsConfig {
-        place: repository(name, place)?,
+        place: repository::repository(name, place)?,
         open: table.open,
         cluster: table.cluster,
         bin_directory: bin_directory.map_err(|why| ("bin_directory", why))?,
