@@ -12,7 +12,7 @@ use stdx::{Clock, SystemClock};
 use super::Context;
 use super::recover::named;
 use crate::failure::Error;
-use crate::orchestra::{open_home, persons};
+use crate::orchestra::{open_home, open_homes, persons, service_of};
 use crate::output::table;
 use crate::wiring::block_on;
 
@@ -125,9 +125,13 @@ fn document(finding: &Incident) -> Value {
 fn list(context: &Context<'_>, arguments: &ListArguments) -> anyhow::Result<u8> {
     let config = context.config()?;
     block_on(async {
-        let service = arguments.service.as_deref().map(|name| config.service(Some(name)));
-        let home = open_home(&config, service.transpose()?, false, context.printer).await?;
-        let mut found = findings(&home).await?;
+        if let Some(name) = &arguments.service {
+            config.service(Some(name))?;
+        }
+        let mut found = Vec::new();
+        for home in open_homes(&config, context.printer).await? {
+            found.extend(findings(&home).await?);
+        }
         found.retain(|finding| {
             let is_open = finding.state != IncidentState::Closed;
             let is_meant = arguments.service.as_ref().is_none_or(|it| *it == finding.service);
@@ -163,7 +167,8 @@ fn close(context: &Context<'_>, arguments: &CloseArguments) -> anyhow::Result<u8
     let config = context.config()?;
     let by = persons::requester(arguments.person.as_deref());
     block_on(async {
-        let home = open_home(&config, None, true, context.printer).await?;
+        let home =
+            open_home(&config, service_of(&config, &arguments.id), true, context.printer).await?;
         if !arguments.id.starts_with(FINDING_PREFIX) {
             let what = format!("expected a finding, {FINDING_PREFIX}…, seen '{}'", arguments.id);
             return Err(Error::Usage(what).into());

@@ -3,7 +3,7 @@
 use recovery::report::Report;
 
 use super::Context;
-use crate::orchestra::open_home;
+use crate::orchestra::open_homes;
 use crate::output::table;
 use crate::wiring::block_on;
 
@@ -18,12 +18,13 @@ pub(crate) struct Arguments {
 pub(crate) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Result<u8> {
     let config = context.config()?;
     block_on(async {
-        let home = open_home(&config, None, false, context.printer).await?;
         let mut found = Vec::new();
-        for name in home.runs().await? {
-            match home.load(&name).await {
-                Ok(loaded) => found.push(Report::of(&loaded)?),
-                Err(error) => context.printer.note(&format!("warning: {error}")),
+        for home in open_homes(&config, context.printer).await? {
+            for name in home.runs().await? {
+                match home.load(&name).await {
+                    Ok(loaded) => found.push(Report::of(&loaded)?),
+                    Err(error) => context.printer.note(&format!("warning: {error}")),
+                }
             }
         }
         found.retain(|report| {

@@ -1,9 +1,10 @@
 //! The journal's home: the first of the configured journal stores that honours put-if-absent now.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use recovery::journal::Home;
+use recovery::journal::{FINDING_PREFIX, Home};
 use recovery::service::{Database, Service};
 use store::Store;
 use store::local::Access;
@@ -13,24 +14,48 @@ use crate::failure::Error;
 use crate::output::Printer;
 use crate::wiring;
 
+/// The service that a run, an incident or a finding is of, by its id: they begin with its name.
+pub(crate) fn service_of<'c>(config: &'c Config, id: &str) -> Option<&'c Service> {
+    let id = id.strip_prefix(FINDING_PREFIX).unwrap_or(id);
+    let is_its = |name: &str| id.strip_prefix(name).is_some_and(|rest| rest.starts_with('-'));
+    let named = config.services.values().filter(|service| is_its(&service.name));
+    named.max_by_key(|service| service.name.len())
+}
+
 /// Repositories that may hold a service's journal, the home first.
 fn candidates(config: &Config, service: Option<&Service>) -> Vec<String> {
     if !config.journal.is_empty() {
         return config.journal.clone();
     }
-    let of = |service: &Service| match &service.database {
-        Database::Cluster(place) => place.cluster.repositories.clone(),
-        Database::Rds(_) => config.repositories.keys().cloned().collect(),
-    };
-    if let Some(service) = service {
-        return of(service);
+    match service.map(|service| &service.database) {
+        Some(Database::Cluster(place)) => place.cluster.repositories.clone(),
+        Some(Database::Rds(_)) | None => config.repositories.keys().cloned().collect(),
     }
-    // Where all services have their journals, when that is one place.
-    let mut all: Vec<Vec<String>> = config.services.values().map(of).collect();
-    all.dedup_by(|a, b| a.first() == b.first());
-    match all.pop() {
-        Some(names) if all.is_empty() => names,
-        _ => config.repositories.keys().cloned().collect(),
+}
+
+/// The homes of all services. One that does not answer hides no other one.
+pub(crate) async fn open_homes(config: &Config, printer: &Printer) -> anyhow::Result<Vec<Home>> {
+    let mut firsts = BTreeSet::new();
+    let (mut homes, mut failed) = (Vec::new(), None);
+    let services: Vec<Option<&Service>> = match config.services.is_empty() {
+        true => vec![None],
+        false => config.services.values().map(Some).collect(),
+    };
+    for service in services {
+        if !firsts.insert(candidates(config, service).into_iter().next()) {
+            continue;
+        }
+        match open_home(config, service, false, printer).await {
+            Ok(home) => homes.push(home),
+            Err(error) => {
+                printer.note(&format!("warning: {error:#}"));
+                failed = Some(error);
+            }
+        }
+    }
+    match (homes.is_empty(), failed) {
+        (true, Some(error)) => Err(error),
+        _ => Ok(homes),
     }
 }
 

@@ -13,4 +13,4 @@ pub(crate) mod persons;
 pub(crate) mod show;
 pub(crate) mod traffic;
 
-pub(crate) use home::open_home;
+pub(crate) use home::{open_home, open_homes, service_of};

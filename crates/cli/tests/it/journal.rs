@@ -9,6 +9,7 @@ use repository::{Member, unlock};
 use store::Store;
 use store::local::{Access, LocalStore};
 use testbed::SmallDisk;
+use testbed::postgres::{Cluster, Install};
 
 use crate::program::{Ran, text};
 use crate::services::assert_restored;
@@ -139,4 +140,53 @@ fn a_run_that_a_newer_version_drove_is_shown_and_not_driven() {
     assert!(runs(&shop) && shop.site.cluster.is_running(), "nothing was done");
     let before = shop.site.run("runs");
     assert!(before.stderr.contains("needs a newer version"), "{}", before.stderr);
+}
+
+#[test]
+fn services_with_repositories_of_their_own_keep_their_journals_apart() {
+    let shop = Shop::with(16, |text| text);
+    let site = &shop.site;
+    // Its repository comes first, whoever asks without a service.
+    let other = Cluster::builder(&Install::by_major(16))
+        .wal_segsize_mb(1)
+        .setting("archive_mode", "on")
+        .start();
+    let at = site.folder.path().display();
+    let tables = format!(
+        "\n[repository.aaa]\nurl = \"{at}/aaa\"\nkeys = [\"file:{at}/host.key\"]\n\
+         [cluster.billing]\ndata_directory = \"{}\"\nconnection = \"{}\"\n\
+         repositories = [\"aaa\"]\nbin_directory = \"{}\"\n",
+        other.data_dir().display(),
+        other.conninfo(),
+        other.install().bindir.display()
+    );
+    let config = fs::read_to_string(site.config()).unwrap() + &tables;
+    fs::write(site.config(), &config).unwrap();
+    site.run("init --cluster billing --enable-archiving").done();
+    let service = format!(
+        "\n[service.billing]\nobjectives = {{ rpo = \"15m\", rto = \"4h\" }}\n\
+         database = {{ cluster = \"billing\", name = \"postgres\", directory = \"{at}\" }}\n"
+    );
+    fs::write(site.config(), config + &service).unwrap();
+    site.run("backup billing").done();
+    for service in ["shop", "billing"] {
+        let drill = format!("drill {service} --copy --latest --as oncall");
+        let run = text(&site.run(&drill).done(), "run");
+        for (words, field) in [("run show", "run"), ("report", "report.run")] {
+            let shown = site.run(&format!("{words} {run}")).done();
+            assert_eq!(text(&shown, field), run, "{words}");
+        }
+        let opened = site.run(&format!("incident open {service} --summary slow")).done();
+        site.run(&format!("incident ack {}", text(&opened, "incident"))).done();
+    }
+    let services = |list: &str, row: &str| -> Vec<String> {
+        let listed = site.run(list).done();
+        let rows = listed[row].as_array().unwrap().iter();
+        rows.map(|it| text(it, "service")).collect()
+    };
+    assert_eq!(services("runs", "runs"), ["billing", "shop"], "the newest first");
+    assert_eq!(services("incident list", "incidents"), ["billing", "shop"]);
+    // One that is away hides no other one.
+    fs::rename(site.folder.join("aaa"), site.folder.join("away")).unwrap();
+    assert_eq!(services("runs", "runs"), ["shop"]);
 }

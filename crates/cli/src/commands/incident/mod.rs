@@ -8,7 +8,7 @@ mod watch;
 use recovery::journal::{Incident, IncidentState, incidents, load_incident};
 
 use super::Context;
-use crate::orchestra::open_home;
+use crate::orchestra::{open_home, open_homes, service_of};
 use crate::output::table;
 use crate::wiring::block_on;
 use say::OneArguments;
@@ -59,8 +59,11 @@ const fn state(incident: &Incident) -> &'static str {
 fn list(context: &Context<'_>) -> anyhow::Result<u8> {
     let config = context.config()?;
     block_on(async {
-        let home = open_home(&config, None, false, context.printer).await?;
-        let found = incidents(&home).await?;
+        let mut found = Vec::new();
+        for home in open_homes(&config, context.printer).await? {
+            found.extend(incidents(&home).await?);
+        }
+        found.sort_by_key(|incident| std::cmp::Reverse(incident.started));
         let mut rows = table(&["incident", "service", "state", "started", "summary"]);
         for incident in &found {
             rows.add_row([
@@ -90,7 +93,8 @@ fn list(context: &Context<'_>) -> anyhow::Result<u8> {
 fn show(context: &Context<'_>, arguments: &OneArguments) -> anyhow::Result<u8> {
     let config = context.config()?;
     block_on(async {
-        let home = open_home(&config, None, false, context.printer).await?;
+        let home =
+            open_home(&config, service_of(&config, &arguments.id), false, context.printer).await?;
         let incident = load_incident(&home, &arguments.id).await?;
         let mut text = format!(
             "{}: service '{}', {}, started {}\n",
