@@ -284,6 +284,7 @@ fn warnings(
     }
     if request.mode == Mode::Incident {
         warnings.extend(traffic::warnings(&service.traffic, inventory));
+        warnings.extend(network::warning(service));
     }
     if inventory.backups.first().is_some_and(|backup| backup.is_suspect) {
         warnings.push("the newest backup was made after the damage".into());

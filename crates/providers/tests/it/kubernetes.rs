@@ -317,7 +317,12 @@ async fn a_job(providers: &Providers, facts: &mut KubernetesFacts) {
     let mut service = with(writer(Workload::Deployment, "api"));
     if let Database::Cluster(place) = &mut service.database {
         let (address, clients) = ("127.0.0.1".to_owned(), vec!["127.0.0.0/8".to_owned()]);
-        place.network = Some(Box::new(Network { listen: address.clone(), address, clients }));
+        place.network = Some(Box::new(Network {
+            listen: address.clone(),
+            address,
+            clients,
+            databases: Vec::new(),
+        }));
     }
     undoable(providers, &service, facts, "switch.reach.prod").await;
     let mut other = context(&service, facts, "switch.reach.prod");
