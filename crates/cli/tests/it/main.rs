@@ -30,6 +30,7 @@ mod journal;
 mod keys;
 mod kills;
 mod nights;
+mod kubernetes;
 mod plain_dumps;
 mod pushes;
 mod recoveries;

@@ -24,6 +24,7 @@ pub use access::{Need, manager_need, needs, rbac_manifest};
 pub(crate) use client::Clusters;
 pub use client::KubernetesAccess;
 pub use facts::{Asked as KubernetesAsked, Looked as KubernetesLooked, look};
+pub use door::needs as door_needs;
 pub(crate) use setting::{read as read_setting, write as write_setting};
 
 /// The name under which our changes stand in the objects' managed fields.

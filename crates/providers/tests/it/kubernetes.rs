@@ -365,7 +365,8 @@ async fn missing_rights_and_what_cannot_be_changed_are_told_beforehand() {
     };
     let looked = look("recovery").await;
     assert!(looked.problems.iter().any(|it| it.contains("403")), "{:?}", looked.problems);
-    let needs = providers::needs(&service.writers, service.setting.iter(), &BTreeMap::new());
+    let needs =
+        providers::needs(&service.writers, service.setting.iter(), Vec::new(), &BTreeMap::new());
     let manifest = kubernetes.folder().join("rbac.yaml");
     fs::write(&manifest, providers::rbac_manifest(&needs, "recovery")).unwrap();
     let applied =
