@@ -130,7 +130,7 @@ impl Effect for ManifestDoor {
         match self.is_applied(context, wanted(context)).await {
             Ok(true) => Found::Done,
             Ok(false) => Found::Absent,
-            Err(failure) => Found::Unknown(failure.message),
+            Err(failure) => failure.into(),
         }
     }
 

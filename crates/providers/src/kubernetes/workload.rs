@@ -348,7 +348,7 @@ impl Effect for Workloads {
                 false => target.is_stopped().await,
             }
         };
-        look.await.unwrap_or_else(|failure| Found::Unknown(failure.message))
+        look.await.unwrap_or_else(Found::from)
     }
 
     async fn act(&self, context: &StepContext) -> Result<(), Failure> {
