@@ -12,7 +12,7 @@ use crate::services::verdict;
 use crate::transformations::{DEPLOYMENT, Engine, Place};
 
 /// One request in so many meets a mishap.
-const SHARE: u64 = 6;
+const SHARE: u64 = 4;
 
 /// What passes: busy, in trouble, away for a moment, changed by somebody else.
 const MISHAPS: [ApiMishap; 8] =
@@ -49,7 +49,7 @@ fn a_recovery_whose_api_server_answers_badly_all_the_way_ends_well_and_loses_not
     let ran = engine.recover("--confirm-any");
     let (struck, changes) = (wire.struck(), wire.changes());
     println!("{} of {} requests were spoiled", struck.len(), struck.len() + wire.passed().len());
-    assert!(struck.len() > 10, "{struck:?}");
+    assert!(struck.len() > 5, "{struck:?}");
     if ran.status.code() == Some(0) {
         let writes =
             |path: &str| changes.iter().filter(|it| it.request.path.contains(path)).count();
@@ -94,6 +94,6 @@ fn a_login_that_is_refused_in_the_middle_ends_the_run_with_its_name() {
     assert_eq!(engine.data("engine"), data, "the setting is the old one, byte for byte");
     assert!(engine.made().is_empty() && engine.pods("engine").is_empty());
     assert_eq!(engine.kubernetes.get(DEPLOYMENT)["spec"]["replicas"], 0);
-    // With a login that counts again, a new run goes through.
+    // With a login that counts again, a new run goes through; it starts what the first one stopped.
     engine.assert_restored(&engine.recover("--confirm-any").done(), &rows, &before);
 }
