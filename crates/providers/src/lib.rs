@@ -28,8 +28,8 @@ mod writer;
 pub use breach::hold_file;
 pub use files::{Buckets, one_query};
 pub use kubernetes::{
-    KubernetesAccess, KubernetesAsked, KubernetesLooked, Need, look as look_at_kubernetes,
-    manager_need, needs, rbac_manifest,
+    KubernetesAccess, KubernetesAsked, KubernetesLooked, Need, door_needs,
+    look as look_at_kubernetes, manager_need, needs, rbac_manifest,
 };
 pub use own::OwnProgram;
 pub use postgres::diagnose::diagnose;

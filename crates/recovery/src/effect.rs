@@ -68,6 +68,19 @@ pub enum Found {
     Foreign(String),
     /// It cannot be told now.
     Unknown(String),
+    /// It cannot be told, and another look says the same: nobody may look, or there is nothing to
+    /// look at.
+    Refused(Failure),
+}
+
+impl From<Failure> for Found {
+    /// What a look that failed found.
+    fn from(failure: Failure) -> Self {
+        match failure.class {
+            FailureClass::Terminal | FailureClass::Data => Self::Refused(failure),
+            FailureClass::Retry | FailureClass::Ambiguous => Self::Unknown(failure.message),
+        }
+    }
 }
 
 /// Why something was not done.

@@ -5,6 +5,7 @@ mod around;
 mod breach;
 mod build;
 mod by_hand;
+mod by_hand_door;
 mod candidates;
 mod cluster;
 mod drill;
@@ -283,6 +284,7 @@ fn warnings(
         warnings.push("no drill and no recovery was measured yet: times are guesses".into());
     }
     if request.mode == Mode::Incident {
+        warnings.extend(network::warning(service));
         warnings.extend(traffic::warnings(&service.traffic, inventory));
     }
     if inventory.backups.first().is_some_and(|backup| backup.is_suspect) {

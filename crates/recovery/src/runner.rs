@@ -228,5 +228,6 @@ pub(crate) fn found_text(found: &Found) -> String {
         Found::Broken(what) => format!("something half-made is there: {what}"),
         Found::Foreign(what) => format!("something that is not ours is there: {what}"),
         Found::Unknown(why) => format!("it cannot be told: {why}"),
+        Found::Refused(failure) => format!("it cannot be told: {}", failure.message),
     }
 }

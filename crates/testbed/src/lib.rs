@@ -43,7 +43,7 @@ pub use alertmanager::Alertmanager;
 pub use binary::binary;
 pub use disk::SmallDisk;
 pub use dns::{Bind, PowerDns, ZONE};
-pub use kubernetes::{Kubernetes, Running};
+pub use kubernetes::{ApiMishap, ApiRequest, ApiWire, Kubernetes, Passed, Running};
 pub use mail::MailServer;
 pub use network::Network;
 pub use poll::{poll, poll_for};

@@ -75,6 +75,8 @@ const FOR_TESTS_OF: &[(&str, &[&str])] = &[
     // A restore is proved on what a real backup of a live server left; the crate itself knows
     // neither.
     ("restore", &["backup", "pgclient"]),
+    // What a driver makes of a provider's answers is seen in a real journal.
+    ("providers", &["repository"]),
 ];
 
 /// A crate as it stands in the checkout.

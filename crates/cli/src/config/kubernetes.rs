@@ -110,11 +110,11 @@ pub(super) fn network(
     key: &str,
     address: Option<&String>,
     listen: Option<&String>,
-    clients: &[String],
+    (clients, databases): (&[String], &[String]),
 ) -> Result<Option<Network>, Problem> {
     let Some(address) = address else {
-        return match (listen, clients) {
-            (None, []) => Ok(None),
+        return match (listen, clients, databases) {
+            (None, [], []) => Ok(None),
             _ => wrong(&format!("{key}.address"), "is missing: what applications connect to"),
         };
     };
@@ -132,7 +132,11 @@ pub(super) fn network(
         true => address.clone(),
         false => "*".into(),
     });
-    Ok(Some(Network { address: address.clone(), listen, clients: clients.to_vec() }))
+    if databases.iter().any(|name| name.is_empty() || name.contains(['\n', '\r'])) {
+        return wrong(&format!("{key}.databases"), "expected names of databases, or [\"all\"]");
+    }
+    let (clients, databases) = (clients.to_vec(), databases.to_vec());
+    Ok(Some(Network { address: address.clone(), listen, clients, databases }))
 }
 
 fn is_cidr(text: &str) -> bool {
@@ -161,12 +165,12 @@ mod tests {
     fn an_address_without_clients_and_clients_without_an_address_are_refused() {
         let clients = vec!["10.0.0.0/8".to_owned()];
         let address = "db1.acme.example".to_owned();
-        assert!(network("database", Some(&address), None, &[]).is_err());
-        assert!(network("database", None, None, &clients).is_err());
-        let read = network("database", Some(&address), None, &clients).unwrap().unwrap();
+        assert!(network("database", Some(&address), None, (&[], &[])).is_err());
+        assert!(network("database", None, None, (&clients, &[])).is_err());
+        let read = network("database", Some(&address), None, (&clients, &[])).unwrap().unwrap();
         assert_eq!(read.listen, "*");
         let address = "10.1.2.3".to_owned();
-        let read = network("database", Some(&address), None, &clients).unwrap().unwrap();
+        let read = network("database", Some(&address), None, (&clients, &[])).unwrap().unwrap();
         assert_eq!(read.listen, "10.1.2.3");
     }
 }

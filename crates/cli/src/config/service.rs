@@ -175,7 +175,7 @@ fn database(
             "database",
             table.address.as_ref(),
             table.listen.as_ref(),
-            &table.clients,
+            (&table.clients, &table.databases),
         )?
         .map(Box::new),
     }))

@@ -25,7 +25,7 @@ fn place(key: &str, table: &wire::BindingTable) -> Result<BindingPlace, Problem>
 pub(super) fn bindings(key: &str, table: &wire::BindingsTable) -> Result<Bindings, Problem> {
     let at = |name: &str| format!("{key}.{name}");
     let database = &table.database;
-    let clients = &database.clients;
+    let clients = (database.clients.as_slice(), database.databases.as_slice());
     let (address, listen) = (database.address.as_ref(), database.listen.as_ref());
     Ok(Bindings {
         database: place(key, database)?,

@@ -118,7 +118,7 @@ fn with_channels(
 }
 
 /// How the Kubernetes clusters of the configuration are reached.
-pub(super) fn kubernetes_access(config: &Config) -> BTreeMap<String, KubernetesAccess> {
+pub(crate) fn kubernetes_access(config: &Config) -> BTreeMap<String, KubernetesAccess> {
     let access = config.kubernetes.iter().map(|(name, cluster)| {
         let access = KubernetesAccess {
             context: cluster.context.clone(),

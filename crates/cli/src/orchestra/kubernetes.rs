@@ -7,7 +7,7 @@ use recovery::inventory::{Inventory, Probe};
 use recovery::plan::Mode;
 use recovery::service::{Door, Service, Setting, Writer};
 
-use super::driver::kubernetes_access;
+pub(crate) use super::driver::kubernetes_access as access;
 use crate::config::{Config, contexts};
 
 /// What a run of this mode uses of a service.
@@ -57,7 +57,7 @@ pub(crate) async fn look(config: &Config, service: &Service, mode: Mode) -> Kube
         doors: used.doors,
         probes: probes(config, service),
     };
-    providers::look_at_kubernetes(&kubernetes_access(config), &asked).await
+    providers::look_at_kubernetes(&access(config), &asked).await
 }
 
 /// Adds what was seen to what is known.

@@ -153,6 +153,11 @@ fn step<'s>(steps: &'s [Printed], id: &str) -> &'s Printed {
     found.unwrap_or_else(|| panic!("no step {id}: {steps:?}"))
 }
 
+/// Whether users are let in with this step, or were before it.
+fn seen_open(steps: &[Printed], id: &str) -> bool {
+    position(steps, id) >= position(steps, "open.door")
+}
+
 fn position(steps: &[Printed], id: &str) -> usize {
     steps.iter().position(|step| step.id == id).unwrap_or_else(|| panic!("no step {id}"))
 }
@@ -165,9 +170,14 @@ fn directory(steps: &[Printed]) -> String {
 
 #[test]
 fn a_runbook_brings_an_application_in_kubernetes_back_by_hand() {
-    let engine = Engine::open(Place::File);
+    let engine = Engine::with(Place::File, |text| {
+        let folder = text.split("directory = \"").nth(1).unwrap().split('"').next().unwrap();
+        let door = format!("door = {{ file = \"{folder}/maintenance\" }}\n");
+        text + &door
+    });
     let (before, rows) = (engine.before(), engine.destroy());
     let site = &engine.site;
+    let flag = site.folder.join("maintenance");
     let desk = site.folder.folder("desk", 0o755);
     let user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"];
     let shell = user.map(str::to_owned).into();
@@ -189,6 +199,7 @@ fn a_runbook_brings_an_application_in_kubernetes_back_by_hand() {
         person.does(step);
     }
     assert!(engine.pods("engine").is_empty() && !site.cluster.is_running());
+    assert_eq!(fs::read_to_string(&flag).unwrap(), "maintenance\n");
     let pg_ctl = site.cluster.install().tool("pg_ctl");
     let start = format!(
         "{} -D {} -w start; test $? -eq 1",
@@ -205,6 +216,7 @@ fn a_runbook_brings_an_application_in_kubernetes_back_by_hand() {
         if step.id == "start.smoke.1" {
             assert!(seen.contains("the newest"), "{seen}");
         }
+        assert_eq!(flag.exists(), !seen_open(&steps, &step.id), "{}", step.id);
     }
 
     assert_eq!(engine.rows().as_ref(), Some(&rows));

@@ -12,6 +12,7 @@ mod vendors;
 
 mod alerting;
 mod alerts;
+mod api_answers;
 mod around;
 mod breach;
 mod by_hand;
@@ -29,6 +30,7 @@ mod interface;
 mod journal;
 mod keys;
 mod kills;
+mod kubernetes;
 mod nights;
 mod plain_dumps;
 mod pushes;

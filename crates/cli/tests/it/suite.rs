@@ -172,12 +172,12 @@ impl Suite {
              database = {{ cluster = \"shop\", name = \"odoo\", directory = \"{at}\" }}\n{own}\
              validate = {{ tables.orders = {{ min_rows = 1 }} }}\n\
              \n[service.suite.site.dr]\nhost = \"standby\"\n\
-             database = {{ directory = \"{standby}/databases\", address = \"127.0.0.3\", clients = [\"127.0.0.0/8\"] }}\n\
+             database = {{ directory = \"{standby}/databases\", address = \"127.0.0.3\", clients = [\"127.0.0.0/8\"], {databases} }}\n\
              activate = [{{ kubernetes = \"dr\", deployment = \"suite/storage\", replicas = 1 }}]\n\
              setting = {{ kubernetes = \"dr\", secret = \"suite/database\", key = \"DATABASE_URL\", form = \"uri\" }}\n\
              writers = [{writers}]\nfiles = [{files}]\n{smoke}{to_standby}\
              \n[service.suite.site.home]\n\
-             database = {{ directory = \"{at}\", address = \"{address}\", clients = [\"{address}/32\"] }}\n{own}{home}",
+             database = {{ directory = \"{at}\", address = \"{address}\", clients = [\"{address}/32\"], {databases} }}\n{own}{home}",
             kubeconfig = self.kubernetes.kubeconfig("admin").display(),
             uid = text(&self.kubernetes.get("/api/v1/namespaces/kube-system"), "metadata.uid"),
             writers = self.writers(
@@ -188,6 +188,7 @@ impl Suite {
             smoke = smoke(Ipv4Addr::LOCALHOST, gateway),
             to_standby = traffic("standby", "standby"),
             home = traffic("primary", "first"),
+            databases = "databases = [\"odoo\", \"n8n\", \"notify\"]",
         )
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -248,6 +248,12 @@ impl Engine {
             "metadata": { "name": "api", "namespace": namespace },
             "spec": { "replicas": replicas, "selector": { "matchLabels": { "app": "api" } },
                 "template": { "metadata": { "labels": { "app": "api" } }, "spec": pod } } })
+    }
+
+    /// From now on the product reads this configuration of `kubectl`.
+    pub(crate) fn reach_by(&self, kubeconfig: &Path) {
+        let before = self.kubernetes.kubeconfig("admin").display().to_string();
+        self.site.edit_config(&before, &kubeconfig.display().to_string());
     }
 
     /// From now on the product is this user of Kubernetes.

@@ -22,22 +22,25 @@ pub struct Need {
     /// The namespace; `None`: the whole cluster.
     pub namespace: Option<String>,
     /// The API group; empty for the core.
-    pub group: &'static str,
+    pub group: String,
     /// The plural of the kind.
-    pub resource: &'static str,
+    pub resource: String,
     /// The one object; `None`: all of the kind.
     pub name: Option<String>,
     /// What must be allowed.
     pub verbs: &'static [&'static str],
     /// Whether a plan cannot do without it.
     pub is_must: bool,
+    /// The kind whose plural and scope nobody was asked for: they are what is usual.
+    pub guessed: Option<String>,
 }
 
-/// What the steps need for these writers, settings and probes.
+/// What the steps need for these writers, settings, objects of doors and probes.
 #[must_use]
 pub fn needs<'s>(
     writers: impl IntoIterator<Item = &'s Writer>,
     settings: impl IntoIterator<Item = &'s Setting>,
+    doors: Vec<Need>,
     probes: &BTreeMap<String, Probe>,
 ) -> Vec<Need> {
     let mut all = BTreeSet::new();
@@ -61,6 +64,11 @@ pub fn needs<'s>(
             all.insert(need(table, &probe.namespace, "batch", "jobs", verbs));
             all.insert(need(table, &probe.namespace, "", "pods", &["list"]));
         }
+    }
+    // Nothing of a door connects to the database.
+    all.extend(doors);
+    let tables: BTreeSet<String> = all.iter().map(|need| need.table.clone()).collect();
+    for table in &tables {
         let known = need(table, "", "", "namespaces", &["get"]);
         all.insert(Need { namespace: None, name: Some("kube-system".into()), ..known });
     }
@@ -70,19 +78,28 @@ pub fn needs<'s>(
 fn need(
     table: &str,
     namespace: &str,
-    group: &'static str,
-    resource: &'static str,
+    group: &str,
+    resource: &str,
     verbs: &'static [&'static str],
 ) -> Need {
     Need {
         table: table.into(),
         namespace: Some(namespace.into()),
-        group,
-        resource,
+        group: group.into(),
+        resource: resource.into(),
         name: None,
         verbs,
         is_must: true,
+        guessed: None,
     }
+}
+
+/// What a door needs of one object of its manifests: it is looked at, applied, and made where it
+/// is not there.
+pub(super) fn of_door(table: &str, namespace: Option<&str>, group: &str, object: &str) -> Need {
+    let (resource, name) = object.split_once('/').unwrap_or((object, ""));
+    let need = need(table, "", group, resource, &["create", "get", "patch"]);
+    Need { namespace: namespace.map(str::to_owned), name: Some(name.into()), ..need }
 }
 
 fn of_workload(table: &str, kind: Workload, object: &str) -> Vec<Need> {
@@ -132,8 +149,8 @@ pub(super) async fn refused(cluster: &Cluster, need: &Need) -> Result<Vec<&'stat
     let mut refused = Vec::new();
     for verb in need.verbs {
         let attributes = ResourceAttributes {
-            group: Some(need.group.into()),
-            resource: Some(need.resource.into()),
+            group: Some(need.group.clone()),
+            resource: Some(need.resource.clone()),
             namespace: need.namespace.clone(),
             name: need.name.clone(),
             verb: Some((*verb).into()),
@@ -201,8 +218,14 @@ fn rule(need: &Need) -> String {
         .name
         .as_ref()
         .map_or_else(String::new, |name| format!("\n    resourceNames: [\"{name}\"]"));
+    let guess = need.guessed.as_ref().map_or_else(String::new, |kind| {
+        format!(
+            "  # A guess from kind {kind}, since the API server was not asked: compare with \
+             `kubectl api-resources`.\n"
+        )
+    });
     format!(
-        "  - apiGroups: [\"{}\"]\n    resources: [\"{}\"]{names}\n    verbs: [{}]\n",
+        "{guess}  - apiGroups: [\"{}\"]\n    resources: [\"{}\"]{names}\n    verbs: [{}]\n",
         need.group,
         need.resource,
         quoted(need.verbs)

@@ -14,10 +14,11 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 
 use super::FIELD_MANAGER;
-use super::failure::{Request, failure, is_absent, late};
+use super::failure::{Request, failure, is_absent, is_login_refused, late};
+use super::patience::{DEADLINE, PATIENCE, patient};
 
-/// Longest wait for an answer.
-const DEADLINE: Duration = Duration::from_secs(20);
+/// Longest wait for what a request comes to, with its repetitions.
+const WHOLE: Duration = DEADLINE.saturating_add(PATIENCE);
 
 /// Objects in one page of a listing.
 const PAGE_LEN: u32 = 250;
@@ -47,12 +48,18 @@ impl Clusters {
 
     /// The cluster that a step means: its identity is compared each time.
     pub(crate) async fn of(&self, context: &StepContext) -> Result<Cluster, Failure> {
-        let cluster = self.named(context.parameter("context")?).await?;
-        let expected = context.step.identity.get("kubernetes");
-        if let Some(expected) = expected {
-            cluster.must_be(expected).await?;
+        let table = context.parameter("context")?;
+        let cluster = self.named(table).await?;
+        let Some(expected) = context.step.identity.get("kubernetes") else { return Ok(cluster) };
+        match cluster.must_be(expected).await {
+            // Somebody may have renewed it since: a driver lives longer than a token.
+            Err(failure) if is_login_refused(&failure) => {
+                self.made.lock().await.remove(table);
+                let anew = self.named(table).await?;
+                anew.must_be(expected).await.map(|()| anew)
+            }
+            compared => compared.map(|()| cluster),
         }
-        Ok(cluster)
     }
 
     /// The cluster of a table.
@@ -86,9 +93,10 @@ async fn connect(table: &str, access: &KubernetesAccess) -> Result<Client, Failu
         .await
         .map_err(|error| refused(error.to_string()))?;
     config.connect_timeout = Some(DEADLINE);
-    // Only a probe tells whether a request that was not answered did something.
+    // Ours repeats only what changed nothing: kube's own would repeat writes as well.
     config.default_retry = false;
-    Client::try_from(config).map_err(|error| refused(error.to_string()))
+    let client = Client::try_from(config).map_err(|error| refused(error.to_string()))?;
+    Ok(patient(client))
 }
 
 /// One cluster.
@@ -113,10 +121,10 @@ pub(super) async fn answered<T>(
     what: &str,
     future: impl Future<Output = kube::Result<T>>,
 ) -> Result<T, Failure> {
-    match tokio::time::timeout(DEADLINE, future).await {
+    match tokio::time::timeout(WHOLE, future).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(failure(&error, request, what)),
-        Err(_) => Err(late(request, what, DEADLINE.as_secs())),
+        Err(_) => Err(late(request, what, WHOLE.as_secs())),
     }
 }
 
@@ -136,11 +144,11 @@ impl Cluster {
     pub(super) async fn has(&self, resource: &ApiResource) -> Result<bool, Failure> {
         let what = format!("kinds of {} ({})", resource.api_version, self.table);
         let listed = self.client.list_api_group_resources(&resource.api_version);
-        match tokio::time::timeout(DEADLINE, listed).await {
+        match tokio::time::timeout(WHOLE, listed).await {
             Ok(Ok(listed)) => Ok(listed.resources.iter().any(|it| it.name == resource.plural)),
             Ok(Err(error)) if is_absent(&error) => Ok(false),
             Ok(Err(error)) => Err(failure(&error, Request::Read, &what)),
-            Err(_) => Err(late(Request::Read, &what, DEADLINE.as_secs())),
+            Err(_) => Err(late(Request::Read, &what, WHOLE.as_secs())),
         }
     }
 
@@ -219,11 +227,11 @@ impl Cluster {
         let mut all = Vec::new();
         let mut page = ListParams::default().labels(labels).limit(PAGE_LEN);
         loop {
-            let listed = match tokio::time::timeout(DEADLINE, api.list(&page)).await {
+            let listed = match tokio::time::timeout(WHOLE, api.list(&page)).await {
                 Ok(Ok(listed)) => listed,
                 Ok(Err(error)) if is_absent(&error) => return Ok(all),
                 Ok(Err(error)) => return Err(failure(&error, Request::Read, &what)),
-                Err(_) => return Err(late(Request::Read, &what, DEADLINE.as_secs())),
+                Err(_) => return Err(late(Request::Read, &what, WHOLE.as_secs())),
             };
             all.extend(listed.items.iter().filter_map(|it| serde_json::to_value(it).ok()));
             match listed.metadata.continue_.filter(|token| !token.is_empty()) {

@@ -1,12 +1,16 @@
 //! A door of manifests: one set keeps users out, the other lets them in.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use async_trait::async_trait;
 use recovery::effect::{Effect, Failure, Found, StepContext};
 use recovery::plan::StepKind;
+use recovery::service::Door;
 use serde_json::Value;
 
 use super::FIELD_MANAGER;
-use super::client::{Cluster, Clusters, split};
+use super::access::Need;
+use super::client::{Cluster, Clusters, KubernetesAccess, split};
 use super::manifest;
 
 /// Who owns the fields of a door's objects: what only one of the two manifests has comes and goes.
@@ -35,6 +39,44 @@ impl ManifestDoor {
         }
         Ok(())
     }
+}
+
+/// The rights that doors need for the objects of their manifests. The API server is asked for its
+/// kinds; one that does not answer leaves guesses, which say so.
+///
+/// # Errors
+/// A manifest that cannot be read, or is none.
+pub async fn needs(
+    access: &BTreeMap<String, KubernetesAccess>,
+    doors: &[&Door],
+) -> Result<Vec<Need>, String> {
+    let clusters = Clusters::new(access.clone());
+    let mut all = Vec::new();
+    // One that did not answer is not asked again: each question takes its time.
+    let mut silent = BTreeSet::new();
+    for door in doors {
+        let Door::Kubernetes { context, shut, open } = door else { continue };
+        for path in [shut, open] {
+            let json = manifest::read(path)?;
+            let objects = manifest::objects(&json).map_err(|failure| failure.message)?;
+            let asked = match silent.contains(context) {
+                true => None,
+                false => asked(&clusters, context, &objects).await,
+            };
+            if asked.is_none() {
+                silent.insert(context);
+            }
+            let guessed = || objects.iter().map(|object| manifest::guessed(context, object));
+            all.extend(asked.unwrap_or_else(|| guessed().collect()));
+        }
+    }
+    Ok(all)
+}
+
+/// What the API server says of these objects' kinds; `None`: nothing.
+async fn asked(clusters: &Clusters, table: &str, objects: &[Value]) -> Option<Vec<Need>> {
+    let cluster = clusters.named(table).await.ok()?;
+    manifest::needs(&cluster, objects).await.ok()
 }
 
 fn parameter(which: &str) -> String {
@@ -88,7 +130,7 @@ impl Effect for ManifestDoor {
         match self.is_applied(context, wanted(context)).await {
             Ok(true) => Found::Done,
             Ok(false) => Found::Absent,
-            Err(failure) => Found::Unknown(failure.message),
+            Err(failure) => failure.into(),
         }
     }
 

@@ -49,12 +49,10 @@ pub async fn look(access: &BTreeMap<String, KubernetesAccess>, asked: &Asked<'_>
             return looked;
         }
     }
-    for door in &asked.doors {
-        look_at_door(&clusters, door, &mut looked).await;
-    }
+    let doors = door_rights(&clusters, &asked.doors, &mut looked).await;
     let settings = asked.settings.iter().copied();
     let before = looked.problems.len();
-    for need in needs(asked.writers.iter().copied(), settings, &asked.probes) {
+    for need in needs(asked.writers.iter().copied(), settings, doors, &asked.probes) {
         match clusters.named(&need.table).await {
             Ok(cluster) => drop(rights(&cluster, &need, &mut looked).await),
             Err(failure) => looked.problems.push(said(&failure)),
@@ -67,6 +65,9 @@ pub async fn look(access: &BTreeMap<String, KubernetesAccess>, asked: &Asked<'_>
     }
     if !looked.problems.is_empty() {
         return looked;
+    }
+    for door in &asked.doors {
+        look_at_door(&clusters, door, &mut looked).await;
     }
     for writer in &asked.writers {
         if let Err(failure) = look_at_writer(&clusters, writer, &mut looked).await {
@@ -148,16 +149,32 @@ async fn rights(cluster: &Cluster, need: &Need, looked: &mut Looked) -> bool {
     false
 }
 
-/// Reads the manifests and asks whether the door is as the one for production says.
-async fn look_at_door(clusters: &Clusters, door: &Door, looked: &mut Looked) {
-    let Door::Kubernetes { context, shut, open } = door else { return };
-    for path in [shut, open] {
-        let read = std::fs::read_to_string(path).map_err(|error| error.to_string());
-        match read.and_then(|yaml| manifest::to_json(&yaml)) {
-            Ok(json) => drop(looked.facts.manifests.insert(path.clone(), json)),
-            Err(why) => looked.problems.push(format!("manifest '{path}': {why}")),
+/// Reads the manifests; what their objects need.
+async fn door_rights(clusters: &Clusters, doors: &[&Door], looked: &mut Looked) -> Vec<Need> {
+    let mut all = Vec::new();
+    for door in doors {
+        let Door::Kubernetes { context, shut, open } = door else { continue };
+        for path in [shut, open] {
+            let needed = async {
+                let json = manifest::read(path)?;
+                let objects = manifest::objects(&json).map_err(|failure| said(&failure))?;
+                looked.facts.manifests.insert(path.clone(), json);
+                let cluster = clusters.named(context).await.map_err(|failure| said(&failure))?;
+                let needed = manifest::needs(&cluster, &objects).await;
+                needed.map_err(|failure| format!("manifest '{path}': {}", said(&failure)))
+            };
+            match needed.await {
+                Ok(needed) => all.extend(needed),
+                Err(why) => looked.problems.push(why),
+            }
         }
     }
+    all
+}
+
+/// Whether the door is as the manifest for production says.
+async fn look_at_door(clusters: &Clusters, door: &Door, looked: &mut Looked) {
+    let Door::Kubernetes { context, open, .. } = door else { return };
     let Some(production) = looked.facts.manifests.get(open).cloned() else { return };
     let applied = async {
         let cluster = clusters.named(context).await?;

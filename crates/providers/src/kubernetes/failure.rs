@@ -20,7 +20,8 @@ pub(super) fn failure(error: &Error, request: Request, what: &str) -> Failure {
     let (class, hint) = match status.code {
         401 => (
             FailureClass::Terminal,
-            "the login of the kubeconfig is refused: renew it, then `run retry`",
+            "the login of the kubeconfig is refused: renew it; then `run retry` when the run waits, \
+             or begin a new one when it has ended",
         ),
         403 => (
             FailureClass::Terminal,
@@ -72,6 +73,16 @@ pub(super) fn late(request: Request, what: &str, seconds: u64) -> Failure {
         Request::Write => FailureClass::Ambiguous,
     };
     Failure::new(class, "RF1121", format!("{what}: no answer of the API server in {seconds} s"))
+}
+
+/// The failure says that the login does not count, or no more.
+pub(super) fn is_login_refused(failure: &Failure) -> bool {
+    failure.code == "RF1120" && failure.message.contains(": 401 ")
+}
+
+/// The failure says that there is no such object.
+pub(super) fn is_gone(failure: &Failure) -> bool {
+    failure.code == "RF1120" && failure.message.contains(": 404 ")
 }
 
 /// The error says that there is no such object, or no such kind.

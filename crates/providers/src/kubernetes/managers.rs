@@ -160,7 +160,7 @@ impl Effect for Managers {
 
     async fn probe(&self, context: &StepContext) -> Found {
         match self.find(context).await {
-            Err(failure) => Found::Unknown(failure.message),
+            Err(failure) => failure.into(),
             Ok(there) => {
                 let is_done = match context.step.kind {
                     StepKind::PauseManager => there.manager.waits(&there.seen),

@@ -5,6 +5,7 @@ use kube::discovery::{Scope, pinned_kind};
 use recovery::effect::Failure;
 use serde_json::Value;
 
+use super::access::{Need, of_door};
 use super::client::{Cluster, answered, text};
 use super::failure::Request;
 
@@ -39,6 +40,15 @@ pub(crate) fn to_json(yaml: &str) -> Result<String, String> {
         check(object)?;
     }
     serde_json::to_string(&objects).map_err(|error| error.to_string())
+}
+
+/// Reads a file with manifests.
+///
+/// # Errors
+/// Which one it is, and what is wrong with it.
+pub(crate) fn read(path: &str) -> Result<String, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string());
+    text.and_then(|yaml| to_json(&yaml)).map_err(|why| format!("manifest '{path}': {why}"))
 }
 
 fn first_line(text: &str) -> &str {
@@ -85,9 +95,71 @@ pub(super) async fn resource(
     Ok((resource, namespace))
 }
 
+/// What a door's objects need; asks the API server for their kinds.
+pub(super) async fn needs(cluster: &Cluster, objects: &[Value]) -> Result<Vec<Need>, Failure> {
+    let mut all = Vec::new();
+    for object in objects {
+        let (resource, namespace) = resource(cluster, object).await?;
+        all.push(of_object(&cluster.table, object, namespace.as_deref(), &resource.plural));
+    }
+    Ok(all)
+}
+
+fn of_object(table: &str, object: &Value, namespace: Option<&str>, plural: &str) -> Need {
+    let version = text(object, "/apiVersion").unwrap_or_default();
+    let group = version.split_once('/').map_or("", |(group, _)| group);
+    let name = text(object, "/metadata/name").unwrap_or_default();
+    of_door(table, namespace, group, &format!("{plural}/{name}"))
+}
+
+/// The usual plural; and a kind of which nothing is known belongs to a namespace.
+pub(super) fn guessed(table: &str, object: &Value) -> Need {
+    let kind = text(object, "/kind").unwrap_or_default();
+    let namespace = text(object, "/metadata/namespace").unwrap_or("default");
+    let need = of_object(table, object, Some(namespace), &plural(kind));
+    Need { guessed: Some(kind.into()), ..need }
+}
+
+/// What a kind is called when there are several, by English grammar: `Ingress` is `ingresses`,
+/// `NetworkPolicy` is `networkpolicies`, `Gateway` is `gateways`.
+fn plural(kind: &str) -> String {
+    let kind = kind.to_lowercase();
+    let after_vowel = |stem: &str| stem.ends_with(['a', 'e', 'i', 'o', 'u']);
+    match kind.strip_suffix('y') {
+        _ if kind == "endpoints" => kind,
+        Some(stem) if !after_vowel(stem) => format!("{stem}ies"),
+        _ if kind.ends_with(['s', 'x']) || kind.ends_with("ch") || kind.ends_with("sh") => {
+            format!("{kind}es")
+        }
+        _ => format!("{kind}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::to_json;
+    use super::{guessed, plural, to_json};
+
+    #[test]
+    fn a_kind_that_nobody_was_asked_for_is_guessed() {
+        for (kind, expect) in [
+            ("ConfigMap", "configmaps"),
+            ("Ingress", "ingresses"),
+            ("NetworkPolicy", "networkpolicies"),
+            ("Gateway", "gateways"),
+            ("IngressRoute", "ingressroutes"),
+            ("Endpoints", "endpoints"),
+        ] {
+            assert_eq!(plural(kind), expect);
+        }
+        let object = serde_json::json!({ "apiVersion": "traefik.io/v1alpha1",
+            "kind": "IngressRoute", "metadata": { "name": "shop", "namespace": "web" } });
+        let need = guessed("prod", &object);
+        assert_eq!(
+            need.describe(need.verbs),
+            "create, get, patch ingressroutes.traefik.io web/shop"
+        );
+        assert_eq!(need.guessed.as_deref(), Some("IngressRoute"));
+    }
 
     #[test]
     fn manifests_become_a_list_of_objects() {

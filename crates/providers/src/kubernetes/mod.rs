@@ -12,6 +12,7 @@ mod facts;
 mod failure;
 mod managers;
 mod manifest;
+mod patience;
 mod reach;
 mod rollout;
 mod setting;
@@ -23,6 +24,7 @@ use recovery::plan::{Step, StepKind};
 pub use access::{Need, manager_need, needs, rbac_manifest};
 pub(crate) use client::Clusters;
 pub use client::KubernetesAccess;
+pub use door::needs as door_needs;
 pub use facts::{Asked as KubernetesAsked, Looked as KubernetesLooked, look};
 pub(crate) use setting::{read as read_setting, write as write_setting};
 

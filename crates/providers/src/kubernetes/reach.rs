@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::ANNOTATION;
 use super::client::{Cluster, Clusters, answered, known, number, text};
-use super::failure::Request;
+use super::failure::{Request, is_gone};
 use super::rollout;
 use crate::command;
 
@@ -124,7 +124,7 @@ async fn said(cluster: &Cluster, context: &StepContext) -> String {
 impl Effect for Reach {
     async fn probe(&self, context: &StepContext) -> Found {
         let look = async { look(&self.clusters.of(context).await?, context).await };
-        look.await.unwrap_or_else(|failure| Found::Unknown(failure.message))
+        look.await.unwrap_or_else(Found::from)
     }
 
     async fn act(&self, context: &StepContext) -> Result<(), Failure> {
@@ -169,7 +169,11 @@ impl Effect for Reach {
         let what = format!("delete job {} ({})", path(context)?, cluster.table);
         let name = name(context);
         let parameters = DeleteParams::background();
-        answered(Request::Write, &what, api.delete(&name, &parameters)).await?;
-        Ok("the job is removed".into())
+        match answered(Request::Write, &what, api.delete(&name, &parameters)).await {
+            Ok(_) => Ok("the job is removed".into()),
+            // It went in between: an answer before this one was lost.
+            Err(failure) if is_gone(&failure) => Ok("the job is gone".into()),
+            Err(failure) => Err(failure),
+        }
     }
 }

@@ -122,31 +122,28 @@ impl Target {
         if replicas == 0 {
             return Ok(());
         }
-        let change = match self.kind {
-            Workload::CronJob => json!({ "spec": { "suspend": true } }),
-            // Whoever finds it without us reads here what it had.
-            _ => json!({
-                "metadata": { "annotations": {
-                    format!("{ANNOTATION}/replicas"): replicas.to_string() } },
-                "spec": { "replicas": 0 },
-            }),
+        let spec = match self.kind {
+            Workload::CronJob => json!({ "suspend": true }),
+            _ => json!({ "replicas": 0 }),
         };
+        // Whoever finds it without us reads here what it had; and so does a later run.
+        let note = json!({ format!("{ANNOTATION}/replicas"): replicas.to_string() });
+        let change = json!({ "metadata": { "annotations": note }, "spec": spec });
         self.cluster.merge(&self.resource, &self.object, &change).await
     }
 
     /// Starts it, with pods that know what was written since: the key marks them.
     async fn start(&self, replicas: u32, key: &str) -> Result<(), Failure> {
-        let change = match self.kind {
-            Workload::CronJob => json!({ "spec": { "suspend": false } }),
+        let spec = match self.kind {
+            Workload::CronJob => json!({ "suspend": false }),
             _ => json!({
-                "metadata": { "annotations": { format!("{ANNOTATION}/replicas"): null } },
-                "spec": {
-                    "replicas": replicas,
-                    "template": { "metadata": { "annotations": {
-                        format!("{ANNOTATION}/restarted"): key } } },
-                },
+                "replicas": replicas,
+                "template": { "metadata": { "annotations": {
+                    format!("{ANNOTATION}/restarted"): key } } },
             }),
         };
+        let note = json!({ format!("{ANNOTATION}/replicas"): null });
+        let change = json!({ "metadata": { "annotations": note }, "spec": spec });
         self.cluster.merge(&self.resource, &self.object, &change).await
     }
 
@@ -299,11 +296,19 @@ fn object(context: &StepContext) -> String {
     format!("writer {table} {kind} {name}")
 }
 
-/// Replicas to start with: those it had, else what the service says.
-fn wanted(context: &StepContext) -> Result<u32, Failure> {
+/// What it had when it was stopped with our mark on it.
+fn noted(seen: &Value) -> Option<u32> {
+    let note = text(seen, &format!("/metadata/annotations/{}", marked("replicas")))?;
+    note.parse().ok().filter(|count| *count > 0)
+}
+
+/// Replicas to start with: those it had, else those it had before a run that left it stopped, else
+/// what the service says.
+fn wanted(context: &StepContext, seen: &Value) -> Result<u32, Failure> {
     let original = context.originals.get(&object(context)).and_then(|text| text.parse().ok());
     let declared = context.parameters.get("replicas").and_then(|text| text.parse().ok());
-    original.filter(|count| *count > 0).or(declared).ok_or_else(|| {
+    let had = original.filter(|count| *count > 0).or_else(|| noted(seen));
+    had.or(declared).ok_or_else(|| {
         Failure::terminal(
             "RF1123",
             format!("{} had no replicas: it is not known how many it needs", object(context)),
@@ -317,12 +322,9 @@ impl Effect for Workloads {
     async fn original(&self, context: &StepContext) -> Result<Option<(String, String)>, Failure> {
         let target = target(&self.clusters, context).await?;
         let seen = target.get().await?;
-        // Somebody stopped it with our mark on it: that is what it had.
-        let noted = text(&seen, &format!("/metadata/annotations/{}", marked("replicas")));
-        let replicas = target.replicas(&seen);
-        let had = match noted.and_then(|text| text.parse().ok()) {
-            Some(noted) if replicas == 0 => noted,
-            _ => replicas,
+        let had = match (target.replicas(&seen), noted(&seen)) {
+            (0, Some(noted)) => noted,
+            (replicas, _) => replicas,
         };
         Ok(Some((object(context), had.to_string())))
     }
@@ -337,7 +339,7 @@ impl Effect for Workloads {
             )
             .hint("kubectl rollout resume"));
         }
-        if starts(context) { wanted(context).map(drop) } else { Ok(()) }
+        if starts(context) { wanted(context, &seen).map(drop) } else { Ok(()) }
     }
 
     async fn probe(&self, context: &StepContext) -> Found {
@@ -348,13 +350,16 @@ impl Effect for Workloads {
                 false => target.is_stopped().await,
             }
         };
-        look.await.unwrap_or_else(|failure| Found::Unknown(failure.message))
+        look.await.unwrap_or_else(Found::from)
     }
 
     async fn act(&self, context: &StepContext) -> Result<(), Failure> {
         let target = target(&self.clusters, context).await?;
         match starts(context) {
-            true => target.start(wanted(context)?, &context.key).await,
+            true => {
+                let seen = target.get().await?;
+                target.start(wanted(context, &seen)?, &context.key).await
+            }
             false => target.stop().await,
         }
     }

@@ -23,7 +23,9 @@ pub(crate) struct OpenNetwork;
 /// The lines that let the applications in.
 fn lines(context: &StepContext) -> Result<String, Failure> {
     let clients = context.parameter("clients")?.split(',');
-    let lines = clients.map(|client| format!("host all all {client} scram-sha-256\n"));
+    // A plan of a version that let them into every database says nothing of it.
+    let databases = context.parameters.get("databases").map_or("all", String::as_str);
+    let lines = clients.map(|client| format!("host {databases} all {client} scram-sha-256\n"));
     Ok(format!("{MARK}\n{}", lines.collect::<String>()))
 }
 

@@ -179,7 +179,7 @@ impl Effect for Settings {
         match look.await {
             Ok(true) => Found::Done,
             Ok(false) => Found::Absent,
-            Err(failure) => Found::Unknown(failure.message),
+            Err(failure) => failure.into(),
         }
     }
 

@@ -91,9 +91,9 @@ async fn doors_of_every_kind_shut_and_open() {
         Door::File { path: maintenance, content: "closed\n".into() },
         Door::Command { shut: words("shut"), open: words("open"), probe: words("probe") },
         Door::Http {
-            shut: format!("{url}/shut"),
-            open: format!("{url}/open"),
-            probe: format!("{url}/door"),
+            shut: format!("{url}/locked/shut"),
+            open: format!("{url}/locked/open"),
+            probe: format!("{url}/locked/door"),
             shut_word: "shut".into(),
             login: Some("env:KNOWN".into()),
         },
@@ -101,6 +101,26 @@ async fn doors_of_every_kind_shut_and_open() {
     for door in all {
         let service = Service { door: Some(door), ..sample::shop() };
         undoable(&service, "shut.door").await;
+        typed(&service).await;
+    }
+}
+
+/// What a runbook prints for a door moves it, as a person types it.
+pub(crate) async fn typed(service: &Service) {
+    let providers = providers();
+    for id in ["shut.door", "open.door"] {
+        let context = context(service, id);
+        let effect = providers.of(&context.step).unwrap();
+        assert_eq!(effect.probe(&context).await, Found::Absent, "{id}");
+        let printed = context.step.command.clone().unwrap_or_else(|| panic!("{id}: no command"));
+        for line in printed.lines() {
+            let mut command = tokio::process::Command::new("bash");
+            command.args(["-o", "pipefail", "-uc", line]).env("KNOWN", "value");
+            let output = command.output().await.unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "$ {line}\n{said}");
+        }
+        assert_eq!(effect.probe(&context).await, Found::Done, "{id}: {printed}");
     }
 }
 

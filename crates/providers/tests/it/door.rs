@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-/// Serves `PUT /shut`, `PUT /open` and `GET /door`; its address. While `broken`, everything is an
-/// error page that says "shut".
+/// Serves `PUT /shut`, `PUT /open` and `GET /door`; its address. Below `/locked` it wants the token
+/// `value`. While `broken`, everything is an error page that says "shut".
 pub(crate) async fn serve(broken: Arc<AtomicBool>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -20,10 +20,12 @@ pub(crate) async fn serve(broken: Arc<AtomicBool>) -> String {
             let line = String::from_utf8_lossy(&request[..length]).into_owned();
             let (status, body) = if broken.load(Ordering::Relaxed) {
                 ("500 Internal Server Error", "the shop is shut, says the error page")
-            } else if line.starts_with("GET /door ") {
+            } else if line.contains(" /locked/") && !line.contains("Bearer value\r\n") {
+                ("401 Unauthorized", "")
+            } else if line.starts_with("GET ") {
                 ("200 OK", if shut { "shut" } else { "open" })
             } else {
-                shut = line.starts_with("PUT /shut ");
+                shut = line.split(' ').nth(1).is_some_and(|path| path.ends_with("/shut"));
                 ("200 OK", "")
             };
             let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n", body.len());

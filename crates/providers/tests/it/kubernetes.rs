@@ -317,7 +317,12 @@ async fn a_job(providers: &Providers, facts: &mut KubernetesFacts) {
     let mut service = with(writer(Workload::Deployment, "api"));
     if let Database::Cluster(place) = &mut service.database {
         let (address, clients) = ("127.0.0.1".to_owned(), vec!["127.0.0.0/8".to_owned()]);
-        place.network = Some(Box::new(Network { listen: address.clone(), address, clients }));
+        place.network = Some(Box::new(Network {
+            listen: address.clone(),
+            address,
+            clients,
+            databases: Vec::new(),
+        }));
     }
     undoable(providers, &service, facts, "switch.reach.prod").await;
     let mut other = context(&service, facts, "switch.reach.prod");
@@ -360,7 +365,8 @@ async fn missing_rights_and_what_cannot_be_changed_are_told_beforehand() {
     };
     let looked = look("recovery").await;
     assert!(looked.problems.iter().any(|it| it.contains("403")), "{:?}", looked.problems);
-    let needs = providers::needs(&service.writers, service.setting.iter(), &BTreeMap::new());
+    let needs =
+        providers::needs(&service.writers, service.setting.iter(), Vec::new(), &BTreeMap::new());
     let manifest = kubernetes.folder().join("rbac.yaml");
     fs::write(&manifest, providers::rbac_manifest(&needs, "recovery")).unwrap();
     let applied =

@@ -4,8 +4,10 @@
 
 mod conformance;
 mod door;
+mod driving;
 mod files;
 mod kubernetes;
+mod kubernetes_answers;
 mod kubernetes_managers;
 mod mail;
 mod pooler;

@@ -10,7 +10,7 @@ use recovery::testing::sample;
 use testbed::postgres::{Cluster, Install};
 use testbed::{Port, Workdir, as_postgres, poll};
 
-use crate::conformance::{context, providers, undoable};
+use crate::conformance::{context, providers, typed, undoable};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -67,6 +67,7 @@ async fn a_pooler_is_paused_and_resumed() {
     let folder = Workdir::new();
     let pooler = Pooler::start(&folder, &cluster);
     undoable(&service(&pooler), "shut.door").await;
+    typed(&service(&pooler)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -72,12 +72,13 @@ pub fn runbook(plan: &Plan) -> String {
 }
 
 /// What the commands of a plan leave to whoever types them.
-const NAMES: [(&str, &str); 5] = [
+const NAMES: [(&str, &str); 6] = [
     ("PORT", "the port that `restore` prints"),
     ("REPLICAS", "how many the workload has before it is stopped, as `get … -o wide` shows"),
     ("SELECTOR", "the labels of its pods, the last column of `get … -o wide`"),
     ("OLD", "host and port of the old database as they stand in the setting: `Port=5432;`"),
     ("NEW", "the same of the restored one"),
+    ("DOOR_TOKEN", "the secret that moves the door: see `login` of the service's `door`"),
 ];
 
 fn names(plan: &Plan) -> String {

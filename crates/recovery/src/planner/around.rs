@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::build::{Draft, shell, step};
-use super::by_hand;
 use super::traffic::switch_traffic;
+use super::{by_hand, by_hand_door};
 use crate::inventory::Inventory;
 use crate::plan::{Class, Parameters, Stage, Step, StepKind, UndoWhen};
 use crate::service::{Door, Service, Setting, SettingPlace, Smoke, Writer};
@@ -16,6 +16,7 @@ pub(super) fn shut(door: Option<&Door>, writers: &[Writer]) -> Vec<Step> {
             .effect(format!("keeps users out: {}", door.describe()))
             .undo(Class::Undoable, UndoWhen::Reopening, "opens it again")
             .with_all(door_parameters(door))
+            .maybe_command(by_hand_door::moved(door, true))
             .done()
     });
     let writers = writers.iter().rev().map(|writer| {
@@ -117,6 +118,7 @@ pub(super) fn open(
             .effect(format!("lets users in: {}", door.describe()))
             .undo(Class::Final, UndoWhen::Never, "none: it is behind the point of no return")
             .with_all(door_parameters(door))
+            .maybe_command(by_hand_door::moved(door, false))
             .done()
     });
     let traffic = switch_traffic(&service.traffic, inventory, true);

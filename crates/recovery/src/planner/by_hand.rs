@@ -67,8 +67,9 @@ impl Site<'_> {
     /// The restored cluster listens, and lets these in.
     pub(super) fn open_network_by_hand(&self, network: &Network) -> String {
         let directory = self.restored();
-        let lines = network.clients.iter().map(|it| format!("host all all {it} scram-sha-256"));
-        let lines: Vec<String> = lines.collect();
+        let databases = network.hba_databases(self.place.cluster.database.as_ref());
+        let line = |client| format!("host {databases} all {client} scram-sha-256");
+        let lines: Vec<String> = network.clients.iter().map(line).collect();
         let listen = match network.listen.as_str() {
             "*" | "0.0.0.0" | "::" => network.listen.clone(),
             address => format!("127.0.0.1,{address}"),
@@ -210,7 +211,12 @@ mod tests {
 
     #[test]
     fn a_port_stays_a_name_in_quoted_and_in_plain_words() {
-        let network = Network { address: "db 1".into(), listen: "*".into(), clients: Vec::new() };
+        let network = Network {
+            address: "db 1".into(),
+            listen: "*".into(),
+            clients: Vec::new(),
+            databases: Vec::new(),
+        };
         let probe = Probe {
             namespace: "odoo".into(),
             image: "postgres:16".into(),

@@ -85,6 +85,7 @@ impl Drive<'_> {
                     .hint("somebody else's: move it away, or plan again"),
             )),
             Found::Unknown(why) => Ok(Attempt::Failed(Failure::ambiguous("RF1011", why))),
+            Found::Refused(failure) => Ok(Attempt::Failed(failure)),
             Found::Absent => self.act(at, effect, context).await,
         }
     }
@@ -155,6 +156,7 @@ impl Drive<'_> {
                     }
                 }
                 Found::Broken(what) => return Ok(Attempt::CleanUp(what)),
+                Found::Refused(failure) => return Ok(Attempt::Failed(failure)),
                 other @ (Found::Absent | Found::Foreign(_) | Found::Unknown(_)) => {
                     return Ok(Attempt::Failed(Failure::ambiguous("RF1013", found_text(&other))));
                 }

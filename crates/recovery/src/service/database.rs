@@ -33,6 +33,31 @@ pub struct Network {
     pub listen: String,
     /// The networks whose clients may log in, in CIDR form.
     pub clients: Vec<String>,
+    /// The databases that they may log in to; `all` alone means every one. Empty: the service's.
+    pub databases: Vec<String>,
+}
+
+/// Every database, as client authentication calls them.
+const EVERY: &str = "all";
+
+impl Network {
+    /// The databases that clients may log in to, as `pg_hba.conf` names them: in double quotes, so
+    /// that no name is taken for one of its own words. `own` is the service's; without any of them
+    /// it is every one.
+    #[must_use]
+    pub fn hba_databases(&self, own: Option<&String>) -> String {
+        let own: Vec<&String> = own.into_iter().collect();
+        let declared: Vec<&String> = self.databases.iter().collect();
+        let named = if declared.is_empty() { own } else { declared };
+        match named.as_slice() {
+            [] => EVERY.into(),
+            [only] if *only == EVERY && !self.databases.is_empty() => EVERY.into(),
+            named => {
+                let quoted = named.iter().map(|it| format!("\"{}\"", it.replace('"', "\"\"")));
+                quoted.collect::<Vec<_>>().join(",")
+            }
+        }
+    }
 }
 
 /// A cluster as its table declares it.
@@ -73,5 +98,31 @@ impl Database {
             Self::Cluster(place) => format!("cluster {}", place.cluster.name),
             Self::Rds(rds) => format!("RDS {} ({})", rds.instance, rds.region),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Network;
+
+    #[test]
+    fn clients_come_to_the_services_database_unless_more_are_named() {
+        let check = |databases: &[&str], own: Option<&str>, expect: &str| {
+            let network = Network {
+                address: "db".into(),
+                listen: "*".into(),
+                clients: Vec::new(),
+                databases: databases.iter().map(|it| (*it).to_owned()).collect(),
+            };
+            let own = own.map(str::to_owned);
+            assert_eq!(network.hba_databases(own.as_ref()), expect);
+        };
+        check(&[], Some("engine"), "\"engine\"");
+        check(&["engine", "jobs"], Some("engine"), "\"engine\",\"jobs\"");
+        check(&["all"], Some("engine"), "all");
+        check(&[], None, "all");
+        // Names that mean something else there.
+        check(&[], Some("all"), "\"all\"");
+        check(&["a\"b", "replication"], None, "\"a\"\"b\",\"replication\"");
     }
 }

@@ -214,6 +214,7 @@ fn odoo_standby() -> Site {
                 address: "db2.acme.example".into(),
                 listen: "*".into(),
                 clients: vec!["10.2.0.0/16".into()],
+                databases: ["odoo", "n8n"].map(str::to_owned).into(),
             })),
             setting: Some(odoo_setting("standby")),
             writers: names.map(|name| deployment("standby", name)).into(),

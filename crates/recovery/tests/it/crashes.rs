@@ -55,6 +55,7 @@ fn in_kubernetes(name: &'static str, mode: Mode, wrong: Wrong) -> Case {
         address: "db1.acme.example".into(),
         listen: "*".into(),
         clients: vec!["10.0.0.0/8".into()],
+        databases: Vec::new(),
     };
     if let Database::Cluster(place) = &mut service.database {
         place.network = Some(Box::new(network));

@@ -53,14 +53,6 @@ impl Client {
         path: &str,
         content: Option<(&str, &Value)>,
     ) -> io::Result<Answer> {
-        let stream = TcpStream::connect_timeout(&self.address, REQUEST_TIMEOUT)?;
-        stream.set_read_timeout(Some(REQUEST_TIMEOUT))?;
-        stream.set_write_timeout(Some(REQUEST_TIMEOUT))?;
-        // The handshake's small writes must not wait for acknowledgements.
-        stream.set_nodelay(true)?;
-        let name = ServerName::IpAddress(IpAddr::from(self.address.ip()));
-        let session = ClientConnection::new(Arc::clone(&self.tls), name);
-        let mut stream = StreamOwned::new(session.map_err(io::Error::other)?, stream);
         let body = content.map(|(_, body)| body.to_string()).unwrap_or_default();
         // The older protocol: its answers end with the connection and come in one piece.
         let head = format!(
@@ -71,12 +63,26 @@ impl Client {
             content.map_or("application/json", |(kind, _)| kind),
             body.len()
         );
-        stream.write_all((head + &body).as_bytes())?;
+        let answer = self.send((head + &body).as_bytes())?;
+        parse_answer(&answer).ok_or_else(|| io::Error::other("not an HTTP answer"))
+    }
+
+    /// Sends the bytes of a request, whoever it is from, and returns those of the answer.
+    pub(super) fn send(&self, request: &[u8]) -> io::Result<Vec<u8>> {
+        let stream = TcpStream::connect_timeout(&self.address, REQUEST_TIMEOUT)?;
+        stream.set_read_timeout(Some(REQUEST_TIMEOUT))?;
+        stream.set_write_timeout(Some(REQUEST_TIMEOUT))?;
+        // The handshake's small writes must not wait for acknowledgements.
+        stream.set_nodelay(true)?;
+        let name = ServerName::IpAddress(IpAddr::from(self.address.ip()));
+        let session = ClientConnection::new(Arc::clone(&self.tls), name);
+        let mut stream = StreamOwned::new(session.map_err(io::Error::other)?, stream);
+        stream.write_all(request)?;
         let mut answer = Vec::new();
         match stream.read_to_end(&mut answer) {
             // A server that is done need not say so.
             Err(error) if error.kind() != ErrorKind::UnexpectedEof => Err(error),
-            _ => parse_answer(&answer).ok_or_else(|| io::Error::other("not an HTTP answer")),
+            _ => Ok(answer),
         }
     }
 }

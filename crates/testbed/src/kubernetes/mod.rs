@@ -5,6 +5,7 @@ mod control_plane;
 mod kubelet;
 mod objects;
 mod users;
+mod wire;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,6 +19,7 @@ use control_plane::ControlPlane;
 use kubelet::Kubelet;
 pub use kubelet::Running;
 use users::ADMIN;
+pub use wire::{ApiMishap, ApiRequest, ApiWire, Passed};
 
 use crate::account::as_postgres;
 use crate::poll;
@@ -101,6 +103,11 @@ impl Kubernetes {
     pub fn kubeconfig(&self, user: &str) -> PathBuf {
         users::token(user); // tells who is there
         users::kubeconfig(&self.workdir, user)
+    }
+
+    /// A wire to the API server that a test may spoil; it must not outlive this.
+    pub fn wire(&self) -> ApiWire {
+        ApiWire::start(self.client.clone())
     }
 
     /// A folder that exists as long as this does.

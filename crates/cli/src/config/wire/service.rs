@@ -90,6 +90,8 @@ pub(in crate::config) struct DatabaseTable {
     pub(in crate::config) listen: Option<String>,
     #[serde(default)]
     pub(in crate::config) clients: Vec<String>,
+    #[serde(default)]
+    pub(in crate::config) databases: Vec<String>,
     pub(in crate::config) rds: Option<String>,
     pub(in crate::config) region: Option<String>,
     pub(in crate::config) login: Option<String>,
@@ -310,6 +312,8 @@ pub(in crate::config) struct BindingTable {
     pub(in crate::config) listen: Option<String>,
     #[serde(default)]
     pub(in crate::config) clients: Vec<String>,
+    #[serde(default)]
+    pub(in crate::config) databases: Vec<String>,
     pub(in crate::config) subnet_group: Option<String>,
     #[serde(default)]
     pub(in crate::config) security_groups: Vec<String>,
