@@ -19,6 +19,7 @@ mod configuration;
 mod cut_off;
 mod damage;
 mod downgrade;
+mod driverless;
 mod dumps;
 mod elsewhere;
 mod engine;
