@@ -21,6 +21,7 @@ mod damage;
 mod downgrade;
 mod driverless;
 mod dumps;
+mod dumps_by_choice;
 mod elsewhere;
 mod engine;
 mod exits;
