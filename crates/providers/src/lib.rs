@@ -42,6 +42,6 @@ pub use setting::forms::{Parts, replace_parts};
 pub use setting::place::read_value;
 pub use tell::{
     ALIAS_PREFIX, About, Channel, Kind, Mail, OPSGENIE_URL, Opsgenie, PAGERDUTY_API, PAGERDUTY_URL,
-    Page, PagerDuty, PagerDutyRest, Place, STATUSPAGE_URL, StatusPage,
+    Page, PagerDuty, PagerDutyRest, Place, SCHEDULE_ALIAS_PREFIX, STATUSPAGE_URL, StatusPage,
 };
 pub use traffic::check_traffic;

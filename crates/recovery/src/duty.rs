@@ -1,5 +1,8 @@
-//! Who has to be told what of an incident now. Pure: what was told stands in the incident, so any
-//! command, at any time, on any host, finds the same duties and finds none twice.
+//! Who has to be told what of an incident now, and of a run that nobody drives. Pure: what was
+//! told stands in the incident, so any command, at any time, on any host, finds the same duties and
+//! finds none twice.
+
+pub mod driverless;
 
 use std::time::Duration;
 
@@ -11,6 +14,9 @@ use crate::service::Escalation;
 
 /// What stands in an entry when a channel heard it.
 pub const HEARD: &str = "told";
+
+/// Names the field of an entry that says what of the incident it is about.
+const OF: &str = "of";
 
 /// So often a channel that does not take a message is tried.
 pub const TRIES_MAX: u32 = 20;
@@ -32,6 +38,10 @@ pub enum What {
     },
     /// It is over.
     Closed,
+    /// The driver of its run is gone.
+    NoDriver,
+    /// Its run waits for somebody, and no driver would notice.
+    WaitsAlone,
 }
 
 impl What {
@@ -43,6 +53,8 @@ impl What {
             Self::Acknowledged => "incident acknowledged",
             Self::Unanswered { .. } => "nobody answered",
             Self::Closed => "incident closed",
+            Self::NoDriver => "no driver",
+            Self::WaitsAlone => "waits without a driver",
         }
     }
 }
@@ -107,10 +119,15 @@ pub fn duties(
             }
         }
     }
-    wanted.retain(|duty| {
-        !has_heard(incident, &duty.channel, &duty.what) && is_due(incident, duty, now)
-    });
+    wanted.retain(|duty| is_owed(&incident.entries, "", duty, now));
     wanted
+}
+
+/// Whether a channel has not heard it, and the pause since the last try is over. `of` names what of
+/// the incident it is about; empty: the incident.
+fn is_owed(entries: &[IncidentEntry], of: &str, duty: &Duty, now: Timestamp) -> bool {
+    let Duty { channel, what } = duty;
+    !is_heard(tries(entries, of, channel, what)) && is_due(tries(entries, of, channel, what), now)
 }
 
 fn has_passed(incident: &Incident, after: Duration, now: Timestamp) -> bool {
@@ -118,27 +135,32 @@ fn has_passed(incident: &Incident, after: Duration, now: Timestamp) -> bool {
 }
 
 fn tries<'i>(
-    incident: &'i Incident,
+    entries: &'i [IncidentEntry],
+    of: &'i str,
     channel: &'i str,
     what: &'i What,
 ) -> impl Iterator<Item = &'i IncidentEntry> {
     let says = |entry: &IncidentEntry, name: &str, value: &str| {
-        entry.fields.get(name).is_some_and(|seen| seen == value)
+        entry.fields.get(name).map_or("", String::as_str) == value
     };
-    incident.entries.iter().filter(move |entry| {
-        entry.kind == "told" && says(entry, "channel", channel) && says(entry, "what", what.text())
+    entries.iter().filter(move |entry| {
+        entry.kind == "told"
+            && says(entry, OF, of)
+            && says(entry, "channel", channel)
+            && says(entry, "what", what.text())
     })
 }
 
 fn has_heard(incident: &Incident, channel: &str, what: &What) -> bool {
-    let mut outcomes = tries(incident, channel, what).filter_map(|it| it.fields.get("outcome"));
-    outcomes.any(|outcome| outcome == HEARD)
+    is_heard(tries(&incident.entries, "", channel, what))
 }
 
-/// Whether the pause since the last try is over.
-fn is_due(incident: &Incident, duty: &Duty, now: Timestamp) -> bool {
-    let tried = tries(incident, &duty.channel, &duty.what);
-    let (count, last) = tried.fold((0_u32, None), |(count, _), it| (count + 1, Some(it.at)));
+fn is_heard<'i>(tries: impl Iterator<Item = &'i IncidentEntry>) -> bool {
+    tries.filter_map(|it| it.fields.get("outcome")).any(|outcome| outcome == HEARD)
+}
+
+fn is_due<'i>(tries: impl Iterator<Item = &'i IncidentEntry>, now: Timestamp) -> bool {
+    let (count, last) = tries.fold((0_u32, None), |(count, _), it| (count + 1, Some(it.at)));
     let Some(last) = last else { return true };
     let pause = PAUSES.0.saturating_mul(2_u32.saturating_pow(count - 1)).min(PAUSES.1);
     count < TRIES_MAX && now.duration_since(last).unsigned_abs() >= pause && now > last
@@ -162,6 +184,8 @@ pub fn message(incident: &Incident, what: &What, runbook: Option<&str>, now: Tim
              rollforward incident ack {id}"
         ),
         What::Closed => format!("{summary}\nincident {id} is closed; it began at {started}"),
+        // Said in the words of the run: `driverless::message`.
+        What::NoDriver | What::WaitsAlone => summary.to_owned(),
     }
 }
 

@@ -13,7 +13,7 @@ mod record;
 pub use chain::{ChainError, check_chain};
 pub use claim::{Claim, claim, claimed_by, release};
 pub use entry::{Entry, FailureClass, ServiceState, Verdict};
-pub use home::{Appended, CopyFailed, Home, HomeError, Loaded};
+pub use home::{Appended, CopyFailed, Home, HomeError, Loaded, Newest};
 pub use inbox::{Message, MessageKind, Received, read_inbox, send, send_as};
 pub use incident::{
     FINDING_PREFIX, Incident, IncidentEntry, IncidentState, append_incident, findings, incidents,

@@ -120,6 +120,17 @@ pub struct Approval {
     pub is_break_glass: bool,
 }
 
+/// Something that a channel could not be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Untold {
+    /// The channel.
+    pub channel: String,
+    /// What kind of news it is.
+    pub what: String,
+    /// What it should have heard.
+    pub text: String,
+}
+
 /// A run as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
@@ -163,8 +174,8 @@ pub struct State {
     pub measured: Parameters,
     /// How often the driver changed.
     pub epoch: u32,
-    /// Channels that could not be told, and what.
-    pub untold: Vec<(String, String)>,
+    /// What channels could not be told.
+    pub untold: Vec<Untold>,
     /// Whether the channels were ever told anything.
     pub has_told: bool,
     /// What was warned of.

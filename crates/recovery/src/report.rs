@@ -136,7 +136,7 @@ impl Report {
             Entry::Paused { by } => format!("paused by {by}"),
             Entry::Resumed { by } => format!("resumed by {by}"),
             Entry::Warned { text } => text.clone(),
-            Entry::Told { channel, what, outcome } if outcome != "told" => {
+            Entry::Told { channel, what, outcome, .. } if outcome != "told" => {
                 format!("'{channel}' was not told of '{what}': {outcome}")
             }
             _ => return,

@@ -33,6 +33,7 @@ pub mod metered;
 pub mod prove;
 pub mod retry;
 pub mod testing;
+pub mod time;
 pub mod url;
 
 pub use bucket::Bucket;
@@ -44,4 +45,5 @@ pub use options::{Deadlines, OpenOptions};
 pub use port::{Created, ObjectMeta, Store, Upload};
 pub use prove::{ProofError, prove_put_if_absent};
 pub use secret::Secret;
+pub use time::time;
 pub use url::open;

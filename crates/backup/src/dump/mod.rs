@@ -24,4 +24,5 @@ mod target;
 
 pub use create::{DumpOptions, DumpReport, create};
 pub use error::DumpError;
+pub use restore::roles::RoleMap;
 pub use restore::{RestoreOptions, RestoreReport, restore};

@@ -23,9 +23,14 @@ use super::tools::{self, Tool};
 use crate::options::Cancel;
 use crate::progress::Progress;
 
+mod choice;
+mod list;
 mod memory_file;
+pub mod roles;
 
+use choice::Choice;
 use memory_file::MemoryFile;
+use roles::RoleMap;
 
 /// Bytes of a schema that are held in memory, where `pg_restore` can seek in them.
 const SCHEMA_LEN_MAX: u64 = 1 << 30;
@@ -71,6 +76,10 @@ pub struct RestoreOptions {
     pub tables: Vec<String>,
     /// Tables, `schema.table`, that stay empty.
     pub without_data_of: Vec<String>,
+    /// Patterns of tables that are left out, with everything of theirs.
+    pub without: Vec<String>,
+    /// Roles that get what the dump gives to others.
+    pub role_map: Vec<RoleMap>,
     /// Where programs are looked for, before the packages' folders.
     pub folders: Vec<PathBuf>,
     /// Tells the restore to stop.
@@ -232,6 +241,7 @@ impl Run<'_> {
         clock: &dyn Clock,
     ) -> Result<RestoreReport, DumpError> {
         let schema = self.schema().await?;
+        let choice = self.choice(&schema).await?;
         if !self.options.create {
             // Looked at before roles are made: a refusal leaves nothing behind.
             let client = Client::connect(&self.connection).await?;
@@ -242,34 +252,42 @@ impl Run<'_> {
             let (label, sql) = (&self.options.label, String::from_utf8_lossy(&globals));
             target.make_roles(label.as_str(), &sql, &roles).await?;
         }
+        let label = self.root.summary.label.to_string();
+        roles::stand_in(target, &label, &self.options.role_map).await?;
         if self.options.create {
             let with_owner = !self.options.no_owner;
             target.create_database(&self.name, self.database, with_owner).await?;
         }
         let client = Client::connect(&self.connection).await?;
         let before = client.database_comment().await?;
-        let label = self.root.summary.label.to_string();
         target::mark(&client, &self.name, &label, clock.now()).await?;
         let chosen: Vec<&StreamInfo> =
-            self.database.streams.iter().filter(|it| self.is_wanted(it)).collect();
+            self.database.streams.iter().filter(|it| self.is_wanted(it, &choice)).collect();
         let bytes = chosen.iter().map(|stream| stream.size).sum();
         self.progress.total(bytes, chosen.len() as u64);
         self.note("the schema");
         let before_data = self.pg_restore("its schema").arg("--section=pre-data");
-        self.run(&self.selected(before_data).arg(schema.path()), None).await?;
+        let before_data = choice.of_schema(self.selected(before_data));
+        self.run(&before_data.arg(schema.path()), None).await?;
         self.stop_at_errors().await?;
         self.note("data");
-        self.data(&chosen).await?;
+        self.data(&chosen, &choice).await?;
         self.stop_at_errors().await?;
         self.note("indexes and constraints");
         let jobs = format!("--jobs={}", self.options.jobs.max(1));
         let after = self.pg_restore("its indexes and constraints").arg("--section=post-data");
-        self.run(&self.selected(after).arg(jobs).arg(schema.path()), None).await?;
+        let after = choice.of_schema(self.selected(after));
+        self.run(&after.arg(jobs).arg(schema.path()), None).await?;
         self.stop_at_errors().await?;
         let comment = if self.options.create { self.database.comment.clone() } else { before };
         if self.options.create && !self.options.is_selection() {
             self.rights_and_settings(&client).await?;
         }
+        if let Err(why) = roles::replace(&client, &self.options.role_map).await {
+            self.errors.lock().await.push(why);
+        }
+        self.stop_at_errors().await?;
+        self.notes.lock().await.extend(choice.notes());
         client.comment_database(&self.name, comment.as_deref()).await?;
         Ok(RestoreReport {
             database: self.name.clone(),
@@ -313,15 +331,17 @@ impl Run<'_> {
             .map_err(|error| self.pg_restore("its schema").failed(error.to_string()))
     }
 
-    fn is_wanted(&self, stream: &StreamInfo) -> bool {
+    fn is_wanted(&self, stream: &StreamInfo, choice: &Choice) -> bool {
         match &stream.kind {
-            StreamKind::Table(schema, table) => self.options.wants(schema, table),
+            StreamKind::Table(schema, table) => {
+                self.options.wants(schema, table) && !choice.leaves_out(schema, table)
+            }
             StreamKind::Schema | StreamKind::Rest => true,
         }
     }
 
     /// Every stream of data, several beside each other, the largest first.
-    async fn data(&self, chosen: &[&StreamInfo]) -> Result<(), DumpError> {
+    async fn data(&self, chosen: &[&StreamInfo], choice: &Choice) -> Result<(), DumpError> {
         let mut data: Vec<&&StreamInfo> =
             chosen.iter().filter(|it| it.kind != StreamKind::Schema).collect();
         data.sort_by_key(|stream| std::cmp::Reverse(stream.size));
@@ -331,13 +351,13 @@ impl Run<'_> {
             async move {
                 // The semaphore is never closed.
                 let _slot = slots.acquire().await;
-                self.data_of(stream).await
+                self.data_of(stream, choice).await
             }
         });
         futures::future::try_join_all(runs).await.map(drop)
     }
 
-    async fn data_of(&self, stream: &StreamInfo) -> Result<(), DumpError> {
+    async fn data_of(&self, stream: &StreamInfo, choice: &Choice) -> Result<(), DumpError> {
         let entry = self.stream(&stream.path)?;
         let what = match &stream.kind {
             StreamKind::Table(schema, table) => format!("table '{schema}.{table}'"),
@@ -346,45 +366,14 @@ impl Run<'_> {
         let mut program = self.pg_restore(&what);
         let list;
         match &stream.kind {
-            StreamKind::Rest if !self.options.without_data_of.is_empty() => {
-                list = self.list_without(entry).await?;
+            StreamKind::Rest if choice.is_one() || !self.options.without_data_of.is_empty() => {
+                list = self.list_without(entry, choice).await?;
                 program = self.selected(program).arg("--use-list").arg(list.path());
             }
             StreamKind::Rest => program = self.selected(program),
             _ => {}
         }
         self.run(&program, Some(entry)).await
-    }
-
-    /// What `pg_restore --list` says of a stream, without the data of tables that stay empty.
-    async fn list_without(&self, entry: &Entry) -> Result<MemoryFile, DumpError> {
-        let mut program = self.pg_restore("the list of its data").arg("--list");
-        program.arguments.retain(|argument| !argument.to_string_lossy().starts_with("--dbname"));
-        let mut child = program.spawn(Stdio::piped(), Stdio::piped())?;
-        let (stdin, stdout, stderr) =
-            (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let feed = async {
-            match stdin {
-                Some(stdin) => read::feed(self.repository, entry, stdin, &crate::Silent).await,
-                None => Ok(()),
-            }
-        };
-        let (fed, list, said) =
-            tokio::join!(feed, child::messages(stdout), child::messages(stderr));
-        fed?;
-        let status = child.wait().await.map_err(|error| program.failed(error.to_string()))?;
-        if !status.success() || list.is_cut {
-            return Err(program.failed(format!("{status}: {}", child::last_lines(&said))));
-        }
-        let stays = |line: &&str| {
-            let names = self.options.without_data_of.iter().filter_map(|it| it.split_once('.'));
-            names
-                .into_iter()
-                .all(|(schema, table)| !line.contains(&format!(" TABLE DATA {schema} {table} ")))
-        };
-        let kept: Vec<&str> = list.text.lines().filter(stays).collect();
-        let text = kept.join("\n") + "\n";
-        MemoryFile::of(text.as_bytes()).map_err(|error| program.failed(error.to_string()))
     }
 
     fn pg_restore(&self, what: &str) -> Program {

@@ -8,7 +8,7 @@ use pgclient::{Client, ConnectOptions, identifier, literal};
 use repository::dump::{DumpRoot, DumpedDatabase, GlobalsHeld};
 
 use super::error::DumpError;
-use super::restore::RestoreOptions;
+use super::restore::{RestoreOptions, roles};
 
 /// Making a database copies a template; everything else answers at once.
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -103,6 +103,10 @@ impl Target {
         if !options.no_privileges {
             needed.extend(database.grantees.iter().cloned());
         }
+        // Those that stand in are made, and those that take their place must be there.
+        let map = &options.role_map;
+        roles::check(&self.client, &label, map, &needed).await?;
+        needed.retain(|role| map.iter().all(|pair| pair.old != *role));
         let sql = "SELECT rolname FROM pg_catalog.pg_roles";
         let lacking = self.lacking(sql, &needed).await?;
         if !lacking.is_empty() && !options.globals {

@@ -58,7 +58,7 @@ pub(crate) async fn attend(
     Ok(told)
 }
 
-async fn tell(teller: Arc<dyn Effects>, duty: Duty, text: String) -> (Duty, String) {
+pub(super) async fn tell(teller: Arc<dyn Effects>, duty: Duty, text: String) -> (Duty, String) {
     let told = teller.tell(&duty.channel, duty.what.text(), &text).await;
     let outcome = match told {
         Ok(()) => HEARD.to_owned(),

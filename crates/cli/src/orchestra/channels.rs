@@ -119,12 +119,13 @@ fn about_service(config: &Config, service: &str) -> About {
         values.insert("rpo".into(), duration_text(known.objectives.rpo.as_secs()));
         values.insert("rto".into(), duration_text(known.objectives.rto.as_secs()));
     }
-    About { service: service.into(), values, is_public: false, job: None }
+    About { service: service.into(), values, ..About::default() }
 }
 
-/// What is known of something that runs by itself.
-pub(crate) fn about_job(subject: &str) -> About {
-    About { service: subject.into(), values: Parameters::new(), is_public: false, job: None }
+/// What is known of something that runs by itself, and of one alarm about it.
+pub(crate) fn about_job(subject: &str, alarm: &str) -> About {
+    let scheduled = Some(format!("{subject}: {alarm}"));
+    About { service: subject.into(), scheduled, ..About::default() }
 }
 
 /// What is known of an incident.

@@ -4,6 +4,7 @@ pub(crate) mod attend;
 pub(crate) mod buckets;
 pub(crate) mod channels;
 pub(crate) mod driver;
+pub(crate) mod driverless;
 pub(crate) mod files;
 pub(crate) mod gather;
 pub(crate) mod home;

@@ -107,7 +107,7 @@ pub(crate) fn entry_line(state: &State, entry: &Entry) -> Option<String> {
         },
         Entry::Halted { reason } => format!("halted: {reason}"),
         Entry::Warned { text } => format!("warning: {text}"),
-        Entry::Told { channel, what, outcome } => match outcome.as_str() {
+        Entry::Told { channel, what, outcome, .. } => match outcome.as_str() {
             "told" => format!("told '{channel}': {what}"),
             why => format!("warning: '{channel}' was not told of '{what}': {why}"),
         },

@@ -72,8 +72,10 @@ async fn tell(
     if messages.is_empty() {
         return Ok(());
     }
-    let effects = driver::providers(config, told_channels::about_job(subject))?;
     for message in messages {
+        // A key for each alarm: the end of one must not end another at a pager.
+        let about = told_channels::about_job(subject, &message.alarm);
+        let effects = driver::providers(config, about)?;
         match effects.tell(&message.channel, message.what, &message.text).await {
             Ok(()) => heard(alarms, &message),
             // The next look tries again.

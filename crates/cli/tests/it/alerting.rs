@@ -20,7 +20,7 @@ use crate::vendors::{KEY, Vendors};
 const PERSON: &str = "[person]\nsecondary = { key = \"ed25519:AAAA\" }\n";
 
 /// The shop with more in its table and behind it; `KEY` is in the environment.
-fn shop_with(major: u32, more: &str, tables: &str) -> Shop {
+pub(crate) fn shop_with(major: u32, more: &str, tables: &str) -> Shop {
     let mut site = Site::new(major);
     site.variables.push(("VENDOR_KEY".into(), KEY.into()));
     Shop::on(site, |service| format!("{service}{more}\n{tables}"))
@@ -94,51 +94,70 @@ fn alerts_of_a_real_alertmanager_open_one_incident_each_and_repeats_none() {
     assert!(refused.failed("RF0912", 4).contains("OrdersGone at night"));
 }
 
-/// A certificate that SNS could sign with, and what signs.
-fn certificate(shop: &Shop) -> (String, Value) {
-    let (key, cert) = (shop.path("sns.key"), shop.path("sns.pem"));
-    let mut command = Command::new("openssl");
-    command
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=sns"]);
-    let made = command.arg("-keyout").arg(&key).arg("-out").arg(&cert).output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    testbed::give_to_postgres(&cert);
-    let alarm = json!({
-        "AlarmName": "shop-storage", "AlarmDescription": "the disk is full", "NewStateValue": "ALARM",
-        "NewStateReason": "Threshold Crossed", "AlarmArn": "arn:aws:cloudwatch:eu:1:alarm:shop",
-        "StateChangeTime": "2026-11-20T14:31:06.123+0000", "Trigger": { "MetricName": "Free" },
-    });
-    let mut envelope = json!({
-        "Type": "Notification", "MessageId": "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324",
-        "TopicArn": "arn:aws:sns:eu-central-1:1:alarms", "Subject": "ALARM",
-        "Message": alarm.to_string(), "Timestamp": "2026-11-20T14:31:09.101Z",
-        "SignatureVersion": "2",
-        "SigningCertURL": "https://sns.eu-central-1.amazonaws.com/SimpleNotificationService-1.pem",
-    });
-    let mut signed = String::new();
-    for name in ["Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"] {
-        signed.push_str(&format!("{name}\n{}\n", envelope[name].as_str().unwrap()));
+/// A certificate that SNS could sign with, and its key.
+struct Sns<'s> {
+    shop: &'s Shop,
+    cert: String,
+}
+
+impl<'s> Sns<'s> {
+    fn of(shop: &'s Shop) -> Self {
+        let (key, cert) = (shop.path("sns.key"), shop.path("sns.pem"));
+        let mut command = Command::new("openssl");
+        command.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]);
+        command.args(["-subj", "/CN=sns", "-keyout"]).arg(&key).arg("-out").arg(&cert);
+        let made = command.output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        testbed::give_to_postgres(&cert);
+        Self { shop, cert: cert.display().to_string() }
     }
-    let body = shop.site.folder.file("signed", signed);
-    let mut sign = Command::new("openssl");
-    let output = sign.args(["dgst", "-sha256", "-sign"]).arg(&key).arg(body).output().unwrap();
-    envelope["Signature"] = STANDARD.encode(output.stdout).into();
-    (cert.display().to_string(), envelope)
+
+    /// An alarm in an envelope of this version, signed over this digest.
+    fn alarm(&self, version: &str, digest: &str) -> Value {
+        let alarm = json!({
+            "AlarmName": "shop-storage", "AlarmDescription": "the disk is full", "NewStateValue": "ALARM",
+            "NewStateReason": "Threshold Crossed", "AlarmArn": "arn:aws:cloudwatch:eu:1:alarm:shop",
+            "StateChangeTime": "2026-11-20T14:31:06.123+0000", "Trigger": { "MetricName": "Free" },
+        });
+        let mut envelope = json!({
+            "Type": "Notification", "MessageId": "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324",
+            "TopicArn": "arn:aws:sns:eu-central-1:1:alarms", "Subject": "ALARM",
+            "Message": alarm.to_string(), "Timestamp": "2026-11-20T14:31:09.101Z",
+            "SignatureVersion": version,
+            "SigningCertURL": "https://sns.eu-central-1.amazonaws.com/SimpleNotificationService-1.pem",
+        });
+        let mut signed = String::new();
+        for name in ["Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"] {
+            signed.push_str(&format!("{name}\n{}\n", envelope[name].as_str().unwrap()));
+        }
+        let body = self.shop.site.folder.file("signed", signed);
+        let mut sign = Command::new("openssl");
+        sign.args(["dgst", digest, "-sign"]).arg(self.shop.path("sns.key")).arg(body);
+        let output = sign.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        envelope["Signature"] = STANDARD.encode(output.stdout).into();
+        envelope
+    }
+
+    fn open(&self, envelope: &Value) -> Ran {
+        let words = format!("incident open --from - --verify-signature {}", self.cert);
+        feed(self.shop, &words, envelope.to_string().as_bytes())
+    }
 }
 
 #[test]
 fn an_alarm_of_cloudwatch_counts_when_its_signature_fits() {
     let shop = shop_with(16, "alerts = [{ alarm = \"shop-storage\" }]\n", "");
-    let (cert, envelope) = certificate(&shop);
-    let words = format!("incident open --from - --verify-signature {cert}");
-    let opened = feed(&shop, &words, envelope.to_string().as_bytes()).done();
+    let sns = Sns::of(&shop);
+    let envelope = sns.alarm("2", "-sha256");
+    let opened = sns.open(&envelope).done();
     let id = text(&opened, "incident");
     assert_eq!((&opened["new"], &opened["verified"]), (&true.into(), &true.into()));
     // SNS delivers again when the answer came late.
-    let again = feed(&shop, &words, envelope.to_string().as_bytes()).done();
+    let again = sns.open(&envelope).done();
     assert_eq!((text(&again, "incident"), &again["new"]), (id.clone(), &false.into()));
     let forged = envelope.to_string().replace("the disk is full", "the disk is fine");
-    feed(&shop, &words, forged.as_bytes()).failed("RF1022", 4);
+    sns.open(&serde_json::from_str(&forged).unwrap()).failed("RF1022", 4);
     let ok = feed(&shop, "incident open --from -", forged.replace("ALARM", "OK").as_bytes()).done();
     assert_eq!((&ok["verified"], text(&ok, "incident")), (&false.into(), id.clone()));
     assert_eq!(kinds(&shop, &id), ["open", "resolved"]);
@@ -147,6 +166,57 @@ fn an_alarm_of_cloudwatch_counts_when_its_signature_fits() {
     let refused = feed(&shop, "incident open --from -", control.to_string().as_bytes());
     assert!(refused.failed("RF1021", 2).contains("confirm-subscription"));
     feed(&shop, "incident open --from -", b"\x00\xff").failed("RF1021", 2);
+}
+
+#[test]
+fn a_signature_of_sns_counts_under_its_own_version_and_from_an_address_of_sns() {
+    let shop = shop_with(17, "alerts = [{ alarm = \"shop-storage\" }]\n", "");
+    let sns = Sns::of(&shop);
+    // What a topic signs with unless it is told otherwise.
+    let opened = sns.open(&sns.alarm("1", "-sha1")).done();
+    assert_eq!((&opened["new"], &opened["verified"]), (&true.into(), &true.into()));
+    let refused = |envelope: &Value, part: &str| {
+        let said = sns.open(envelope).failed("RF1022", 4);
+        assert!(said.contains(part), "no {part:?} in {said}");
+    };
+    for (version, digest) in [("1", "-sha256"), ("2", "-sha1"), ("1", "-sha512")] {
+        refused(&sns.alarm(version, digest), "was not signed with this certificate's key");
+    }
+    for version in ["3", "", "01"] {
+        refused(&sns.alarm(version, "-sha1"), "expected SignatureVersion 1 or 2");
+    }
+    let mut another = sns.alarm("1", "-sha1");
+    another["Message"] = another["Message"].as_str().unwrap().replace("full", "fine").into();
+    refused(&another, "was not signed with this certificate's key");
+    let stranger = Shop::path(&shop, "sns.key");
+    fs::rename(&stranger, shop.path("old.key")).unwrap();
+    let made = Command::new("openssl").args(["genrsa", "-out"]).arg(&stranger).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    refused(&sns.alarm("1", "-sha1"), "was not signed with this certificate's key");
+    fs::rename(shop.path("old.key"), &stranger).unwrap();
+    // The address is not signed: whoever can change it must not lead anybody elsewhere.
+    let mut elsewhere = sns.alarm("1", "-sha1");
+    for url in [
+        "http://sns.eu-central-1.amazonaws.com/a.pem",
+        "https://sns.eu-central-1.amazonaws.com.evil.example/a.pem",
+        "https://sns.eu-central-1.amazonaws.com@evil.example/a.pem",
+        "https://evil.example/sns.eu-central-1.amazonaws.com/a.pem",
+        "https://sns.evil.example/.amazonaws.com/a.pem",
+        "https://sns..amazonaws.com/a.pem",
+        "https://sns.eu-central-1.amazonaws.com:8443/a.pem",
+        "https://bucket.s3.eu-central-1.amazonaws.com/a.pem",
+        "https://sns.a.b.amazonaws.com/a.pem",
+    ] {
+        elsewhere["SigningCertURL"] = url.into();
+        refused(&elsewhere, "is no address of SNS");
+    }
+    for url in [
+        "https://sns.us-gov-west-1.amazonaws.com/a.pem",
+        "https://sns.cn-north-1.amazonaws.com.cn/a.pem",
+    ] {
+        elsewhere["SigningCertURL"] = url.into();
+        sns.open(&elsewhere).done();
+    }
 }
 
 fn webhook(kind: &str, id: &str, key: &str) -> String {

@@ -85,8 +85,7 @@ fn a_breach_nobody_declared_and_a_password_that_is_not_there_are_refused_beforeh
     a_password_that_the_setting_cannot_hold_ends_the_run_before_anything(&shop);
     let config = fs::read_to_string(shop.site.config()).unwrap();
     let lines = config.lines().filter(|line| !line.starts_with("breach = "));
-    fs::write(shop.site.config(), lines.map(|line| format!("{line}\n")).collect::<String>())
-        .unwrap();
+    shop.site.write_config(&lines.map(|line| format!("{line}\n")).collect::<String>());
     let refused = shop.site.run(plan).failed("RF0912", 4);
     assert!(refused.contains("declares no breach"), "{refused}");
 }

@@ -18,7 +18,7 @@ fn a_wrong_configuration_is_refused_with_the_nearest_right_one() {
                 assert!(said.contains(part), "no {part:?} in: {said}");
             }
         }
-        fs::write(site.config(), &good).unwrap();
+        site.write_config(&good);
     };
     check(
         "data_directory",

@@ -47,7 +47,7 @@ const CONTENT: &str = r#"
 "#;
 
 /// Facts that must be equal in the source and in what was restored.
-const FACTS: &str = r#"
+pub(crate) const FACTS: &str = r#"
     SELECT 'customer', count(*), sum(hashtext(name)) FROM customer
     UNION ALL SELECT 'big', count(*), sum(hashtext(body)) FROM "Odd ""schema"."big.one"
     UNION ALL SELECT 'part', count(*), sum(at) FROM part
@@ -72,7 +72,7 @@ const FACTS: &str = r#"
 "#;
 
 /// A protected cluster of `major` with the database `shop` in it; its programs are known.
-fn filled(major: u32) -> Site {
+pub(crate) fn filled(major: u32) -> Site {
     let site = Site::new(major);
     site.cluster.psql("CREATE DATABASE shop");
     site.cluster.psql(SCHEMA);
@@ -82,7 +82,7 @@ fn filled(major: u32) -> Site {
 }
 
 /// Tells the configuration where clients of every version are that has them.
-fn know_programs(site: &Site) {
+pub(crate) fn know_programs(site: &Site) {
     let newest = Install::by_major(18);
     let install =
         if site.cluster.install().has("pg_dump") { site.cluster.install() } else { &newest };
@@ -94,28 +94,33 @@ fn know_programs(site: &Site) {
 }
 
 /// A server beside the site's, without archiving.
-fn other(major: u32) -> Cluster {
+pub(crate) fn other(major: u32) -> Cluster {
     Cluster::builder(&Install::by_major(major)).start()
 }
 
 /// A server beside the site's with the roles that policies of the shop name.
-fn with_reader(major: u32) -> Cluster {
+pub(crate) fn with_reader(major: u32) -> Cluster {
     let target = other(major);
     target.psql("CREATE ROLE reader");
     target
 }
 
-fn restore_command(site: &Site, label: &str, target: &Cluster, options: &str) -> Command {
+pub(crate) fn restore_command(
+    site: &Site,
+    label: &str,
+    target: &Cluster,
+    options: &str,
+) -> Command {
     let mut command = site.command(&format!("dump restore shop {label} {options}"));
     command.arg("--target").arg(target.conninfo());
     command
 }
 
-fn restore(site: &Site, label: &str, target: &Cluster, options: &str) -> Ran {
+pub(crate) fn restore(site: &Site, label: &str, target: &Cluster, options: &str) -> Ran {
     Ran::of(&mut restore_command(site, label, target, options))
 }
 
-fn dump(site: &Site, options: &str) -> Value {
+pub(crate) fn dump(site: &Site, options: &str) -> Value {
     site.run(&format!("dump create shop {options}")).done()
 }
 

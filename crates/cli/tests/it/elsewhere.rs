@@ -21,14 +21,14 @@ const BECOME_ANOTHER: &str = "mount -t tmpfs none \"$1\" && mount --bind /dev/nu
 const ON_ANOTHER_HOST: [&str; 4] =
     ["sh", "-c", "echo elsewhere >/proc/sys/kernel/hostname && exec \"$@\"", "another"];
 
-struct Elsewhere<'s> {
+pub(crate) struct Elsewhere<'s> {
     shop: &'s Shop,
     folder: Workdir,
 }
 
 impl<'s> Elsewhere<'s> {
     /// A machine that has fetched the configuration with the recovery code.
-    fn reached(shop: &'s Shop) -> Self {
+    pub(crate) fn reached(shop: &'s Shop) -> Self {
         assert!(testbed::can_drop_privileges(), "root is needed: run `make test` as root");
         let it = Self { shop, folder: Workdir::new() };
         for name in ["host.key", "recovery-code"] {
@@ -55,7 +55,7 @@ impl<'s> Elsewhere<'s> {
         self.folder.join("rollforward.toml")
     }
 
-    fn command(&self, words: &[&str]) -> Command {
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
         self.command_behind(&[], words)
     }
 

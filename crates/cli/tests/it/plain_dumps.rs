@@ -259,7 +259,7 @@ fn dumps_in_a_bucket_are_restored_from_there() {
     runtime.block_on(bucket.put_if_absent(&key, vec![bytes.into()])).unwrap();
     let config = fs::read_to_string(others.site.config()).unwrap();
     let more = format!("{config}[dumps.bucket]\nsource = \"{url}\"\n");
-    fs::write(others.site.config(), more).unwrap();
+    others.site.write_config(&more);
     others.site.variables = credentials(&s3);
     let listed = others.run("dump list bucket").done();
     assert_eq!(text(&listed, "others.0.dumps.0.label"), "2026/b.sql.gz");
@@ -289,7 +289,7 @@ fn a_tool_of_others_lists_and_restores_by_command() {
         list.display(),
         restore.display()
     );
-    fs::write(others.site.config(), more).unwrap();
+    others.site.write_config(&more);
     let listed: Value = others.run("dump list barman").done();
     assert_eq!(text(&listed, "others.0.dumps.0.label"), "20261120T030000");
     assert_eq!(listed["others"][0]["dumps"][0]["size"], 77);

@@ -11,6 +11,7 @@ use testbed::{poll, tool};
 use crate::endpoint::Endpoint;
 use crate::program::{Ran, program_as_root, text};
 use crate::site::{DEADLINE, Site, edit, mode};
+use crate::vendors::{KEY, Vendors};
 
 /// A site with jobs, and who hears of them.
 struct Night {
@@ -23,10 +24,9 @@ impl Night {
         let site = Site::new(16);
         let endpoint = Endpoint::start("");
         let folder = site.folder.path().display().to_string();
-        let config = fs::read_to_string(site.config()).unwrap();
         let bindir = site.cluster.install().bindir.display();
         let programs = format!("[cluster.shop]\nbin_directory = \"{bindir}\"\n");
-        let config = config.replacen("[cluster.shop]\n", &programs, 1);
+        site.edit_config("[cluster.shop]\n", &programs);
         let more = format!(
             "\n[notify]\nroom = {{ webhook = \"http://127.0.0.1:{}/room\" }}\n\
              [schedule]\ntell = [\"room\"]\nmetrics = \"{folder}/rollforward.prom\"\n\
@@ -35,7 +35,7 @@ impl Night {
              [schedule.job.verify-shop]\nrun = \"verify shop --deep\"\nat = \"weekly sun 04:00\"\n",
             endpoint.port
         );
-        fs::write(site.config(), config + &more).unwrap();
+        site.append_config(&more);
         Self { site, endpoint }
     }
 
@@ -117,13 +117,63 @@ fn a_job_that_fails_or_is_late_alarms_once_and_its_recovery_is_told_once() {
 }
 
 #[test]
+fn the_end_of_a_jobs_alarm_ends_neither_an_incident_nor_another_alarm_at_a_pager() {
+    let (mut night, vendors) = (Night::new(), Vendors::start());
+    night.site.variables.push(("VENDOR_KEY".into(), KEY.into()));
+    let site = &night.site;
+    let folder = site.folder.path().display();
+    edit(&site.config(), "tell = [\"room\"]", "tell = [\"room\", \"pager\"]");
+    // A service that is named like the job.
+    site.append_config(&format!(
+        "[notify.pager]\npagerduty = \"env:VENDOR_KEY\"\nurl = \"{}\"\n\
+         [service.backup-shop]\nobjectives = {{ rpo = \"1h\", rto = \"1h\" }}\n\
+         database = {{ cluster = \"shop\", restore = \"beside\", directory = \"{folder}\" }}\n\
+         tell = [\"pager\"]\n",
+        vendors.url("/v2/enqueue")
+    ));
+    site.run("incident open backup-shop --summary gone").done();
+    site.run("schedule run backup-shop").done();
+    edit(&site.config(), "run = \"backup shop\"", "run = \"backup nosuch\"");
+    site.run("schedule run backup-shop").ended(1);
+    let path = site.folder.join("state/jobs/backup-shop.json");
+    let mut record = night.record("backup-shop");
+    record["last_success"]["ended"] = "2020-11-01T02:00:00Z".into();
+    fs::write(&path, record.to_string()).unwrap();
+    site.run("schedule check").ended(3);
+    // It runs again, and succeeds less than it did.
+    edit(&site.config(), "run = \"backup nosuch\"", "run = \"backup shop\"");
+    let mut record = night.record("backup-shop");
+    record["last_success"]["bytes"] = 1_000_000_000_000_u64.into();
+    fs::write(&path, record.to_string()).unwrap();
+    site.run("schedule run backup-shop").done();
+    site.run("schedule check").ended(3);
+    let mut open = std::collections::BTreeSet::new();
+    for event in vendors.bodies("POST /v2/enqueue", "202") {
+        let key = text(&event, "dedup_key");
+        match text(&event, "event_action").as_str() {
+            "trigger" => open.insert(key),
+            _ => open.remove(&key),
+        };
+    }
+    let open: Vec<String> = open.into_iter().collect();
+    let shrank = "rollforward-schedule job backup-shop: job shrank";
+    assert_eq!(open, ["rollforward backup-shop", shrank]);
+    assert_eq!(vendors.bodies("POST /v2/enqueue", "202").len(), 6, "each began, two ended");
+    // Sent back by the pager, it opens nothing.
+    let echo = serde_json::json!({ "event": { "id": "01E", "event_type": "incident.triggered",
+        "occurred_at": "2026-11-20T14:31:07Z", "data": { "id": "P2", "type": "incident",
+        "title": "late", "incident_key": shrank, "created_at": "2026-11-20T14:31:06Z" } } });
+    let echo = site.folder.file("echo.json", echo.to_string());
+    site.run(&format!("incident open --from {}", echo.display())).failed("RF0912", 4);
+}
+
+#[test]
 fn two_jobs_of_a_kind_never_overlap_and_one_that_was_killed_has_failed() {
     let night = Night::new();
     let site = &night.site;
-    let config = fs::read_to_string(site.config()).unwrap();
     let again =
         "[schedule.job.backup-again]\nrun = \"backup shop --note again\"\nat = \"hourly\"\n";
-    fs::write(site.config(), config + again).unwrap();
+    site.append_config(again);
     // A backup asks for tablespaces: it waits as long as this is held.
     let mut session = site.cluster.spawn_psql();
     session.query("BEGIN; LOCK TABLE pg_tablespace IN ACCESS EXCLUSIVE MODE;");
@@ -163,8 +213,7 @@ fn archiving_that_falls_behind_is_told_and_an_idle_server_is_not_behind() {
         "\n[service.shop]\nobjectives = {{ rpo = \"1m\", rto = \"1h\" }}\n\
          database = {{ cluster = \"shop\", restore = \"beside\", directory = \"{folder}\" }}\n"
     );
-    let config = fs::read_to_string(site.config()).unwrap();
-    fs::write(site.config(), config + &service).unwrap();
+    site.append_config(&service);
     let jobs = ["backup-shop", "verify-shop"];
     jobs.iter().for_each(|job| drop(site.run(&format!("schedule run {job}")).done()));
     site.cluster.psql("CREATE TABLE t (i int)");
@@ -287,7 +336,7 @@ fn units_and_crontabs_are_shown_written_and_removed_and_their_readers_take_them(
     fs::write(folder.join("rollforward-job-mine.timer"), "[Timer]\n").unwrap();
     let config = fs::read_to_string(site.config()).unwrap();
     let (before, _) = config.split_once("[schedule.job.verify-shop]").unwrap();
-    fs::write(site.config(), before).unwrap();
+    site.write_config(before);
     let made = site.run(&format!("{install} --confirm")).done();
     let verbs: Vec<String> =
         made["changes"].as_array().unwrap().iter().map(|it| text(it, "change")).collect();

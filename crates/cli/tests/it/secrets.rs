@@ -167,7 +167,7 @@ fn pid_file_port(directory: &str) -> u16 {
 fn broken(site: &Site, outputs: &mut Vec<Ran>) {
     let good = fs::read_to_string(site.config()).unwrap();
     let mut with = |text: String| {
-        fs::write(site.config(), text).unwrap();
+        site.write_config(&text);
         let ran = site.run("backup shop");
         assert!(!ran.status.success(), "{ran:?}");
         outputs.push(ran);
@@ -177,7 +177,7 @@ fn broken(site: &Site, outputs: &mut Vec<Ran>) {
     with(good.replace("connection = \"", "connection = \"nonsense "));
     with(good.replace("user=postgres ", "usr=postgres "));
     with(good.replace("version = 1", "version = 1\nunknown_key = 1"));
-    fs::write(site.config(), &good).unwrap();
+    site.write_config(&good);
     let code = fs::read_to_string(site.folder.join("recovery-code")).unwrap();
     let given = site.folder.file("mistyped", format!("{}x", code.trim())).display().to_string();
     let address = site.repository("main").display().to_string();

@@ -330,8 +330,7 @@ fn final_steps_need_a_second_person_whose_signature_fits() {
         lines.push_str(&text(&added, "line"));
         lines.push('\n');
     }
-    let config = fs::read_to_string(site.config()).unwrap();
-    fs::write(site.config(), config + &lines).unwrap();
+    site.append_config(&lines);
     let say = |words: &str, person: &str| {
         let mut command = site.command(&format!("{words} --as {person}"));
         Ran::of(command.env("ROLLFORWARD_PERSON_PASSPHRASE", format!("of {person}, long")))
@@ -397,8 +396,7 @@ fn a_drill_goes_through_and_production_goes_on() {
         command("status"),
         port.number()
     );
-    let config = fs::read_to_string(site.config()).unwrap();
-    fs::write(site.config(), config + &drill).unwrap();
+    site.append_config(&drill);
     site.folder.folder("drills", 0o755);
     let guess = site.run("plan shop --latest").done();
     assert!(guess["plan"]["warnings"].to_string().contains("times are guesses"), "{guess}");

@@ -64,7 +64,7 @@ impl Shop {
         let programs = format!("[cluster.shop]\nbin_directory = \"{bindir}\"\n");
         let config = config.replacen("[cluster.shop]\n", &programs, 1);
         assert!(config.contains("bin_directory"), "{config}");
-        fs::write(shop.site.config(), config + &change(shop.service())).unwrap();
+        shop.site.write_config(&(config + &change(shop.service())));
         shop.run_script("start");
         shop.wait_for_health();
         shop
@@ -84,7 +84,7 @@ impl Shop {
     fn script(&self) -> String {
         format!(
             "#!/bin/sh\ncd '{}' || exit 2\npid=$(cat $2.pid 2>/dev/null)\n\
-             running() {{ [ -n \"$pid\" ] && [ -r \"/proc/$pid/status\" ] && ! grep -q '^State:.Z' \"/proc/$pid/status\"; }}\n\
+             running() {{ [ -n \"$pid\" ] && grep -qs '^State:.[^XZ]' \"/proc/$pid/status\" || return 1; }}\n\
              case $1 in\n\
              start) running && exit 0\n\
              setsid '{}' --listen 127.0.0.1:$3 --settings $2.env --maintenance $2.maintenance --token shop.token \

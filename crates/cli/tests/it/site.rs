@@ -1,7 +1,7 @@
 //! A cluster on this machine, protected the way an operator protects one.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -104,6 +104,16 @@ impl Site {
     /// Changes the configuration's text; `from` must stand in it.
     pub(crate) fn edit_config(&self, from: &str, to: &str) {
         edit(&self.config(), from, to);
+    }
+
+    /// Replaces the configuration's text.
+    pub(crate) fn write_config(&self, text: &str) {
+        replace(&self.config(), text);
+    }
+
+    /// Adds to the configuration's text.
+    pub(crate) fn append_config(&self, text: &str) {
+        self.write_config(&(fs::read_to_string(self.config()).unwrap() + text));
     }
 
     /// The folder of a local repository.
@@ -211,7 +221,18 @@ pub(crate) fn copy(from: &Path, to: &Path) {
 pub(crate) fn edit(path: &Path, from: &str, to: &str) {
     let text = fs::read_to_string(path).unwrap();
     assert!(text.contains(from), "no {from:?} in '{}':\n{text}", path.display());
-    fs::write(path, text.replace(from, to)).unwrap();
+    replace(path, &text.replace(from, to));
+}
+
+/// Replaces a text file at once, as an operator's editor does: a server that archives meanwhile
+/// reads the old text or the new one. Its owner and mode stay.
+pub(crate) fn replace(path: &Path, text: &str) {
+    let before = fs::metadata(path).unwrap();
+    let draft = path.with_extension("draft");
+    fs::write(&draft, text).unwrap();
+    fs::set_permissions(&draft, before.permissions()).unwrap();
+    chown(&draft, Some(before.uid()), Some(before.gid())).unwrap();
+    fs::rename(&draft, path).unwrap();
 }
 
 /// The permission bits of a file.

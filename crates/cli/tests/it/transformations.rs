@@ -105,7 +105,7 @@ impl Engine {
         let bindir = self.site.cluster.install().bindir.display();
         let programs = format!("[cluster.shop]\nbin_directory = \"{bindir}\"\n");
         let config = config.replacen("[cluster.shop]\n", &programs, 1);
-        fs::write(self.site.config(), config + &change(self.service())).unwrap();
+        self.site.write_config(&(config + &change(self.service())));
     }
 
     fn service(&self) -> String {
@@ -151,8 +151,7 @@ impl Engine {
             self.setting_line("engine-drill"),
             smoke_line(self.drill_port.number()),
         );
-        let config = fs::read_to_string(self.site.config()).unwrap();
-        fs::write(self.site.config(), config + &table).unwrap();
+        self.site.append_config(&table);
         self.namespace("engine-drill");
         self.kubernetes.apply(&self.settings("engine-drill", 1));
         self.kubernetes.apply(&self.deployment("engine-drill", 0, SQL));
@@ -173,8 +172,7 @@ impl Engine {
              {smoke}{real}\n[service.engine.site.dr.drill]\n{drill}\n",
             self.setting_line("engine-dr"),
         );
-        let config = fs::read_to_string(self.site.config()).unwrap();
-        fs::write(self.site.config(), config + &table).unwrap();
+        self.site.append_config(&table);
         self.namespace("engine-dr");
         self.kubernetes.apply(&self.settings("engine-dr", 1));
         self.kubernetes.apply(&self.deployment("engine-dr", 0, SQL));

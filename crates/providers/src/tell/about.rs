@@ -15,6 +15,8 @@ pub struct About {
     pub is_public: bool,
     /// The run, if there is one, and when it was declared.
     pub job: Option<(String, Timestamp)>,
+    /// What of the schedule it is about, when it is about no service: `job backup-shop: job late`.
+    pub scheduled: Option<String>,
 }
 
 impl About {
@@ -25,19 +27,32 @@ impl About {
 
     /// What one alert of a pager is known by: what comes later joins it.
     pub(super) fn alias(&self) -> String {
-        format!("{ALIAS_PREFIX}{}", self.service)
+        match &self.scheduled {
+            Some(what) => format!("{SCHEDULE_ALIAS_PREFIX}{what}"),
+            None => format!("{ALIAS_PREFIX}{}", self.service),
+        }
     }
 }
 
-/// How the key of an alert of ours begins: a pager that sends it back does not begin a circle.
+/// How the key of a service's alert begins: a pager that sends it back does not begin a circle.
 pub const ALIAS_PREFIX: &str = "rollforward ";
+
+/// The same of what runs by itself. No service's key begins so, whatever its name is: the end of a
+/// job's alarm must not end an incident.
+pub const SCHEDULE_ALIAS_PREFIX: &str = "rollforward-schedule ";
 
 /// What ends an alert: users are back, or somebody says that it is over.
 const RESOLVES: [&str; 4] = ["restored", "open again", "incident closed", "recovered"];
 
 /// What somebody has to do something about at once.
-pub(super) const CRITICAL: [&str; 5] =
-    ["halted", "nobody answered", "objective in danger", "rolled_back", "rolled_back_with_errors"];
+pub(super) const CRITICAL: [&str; 6] = [
+    "halted",
+    "no driver",
+    "nobody answered",
+    "objective in danger",
+    "rolled_back",
+    "rolled_back_with_errors",
+];
 
 /// How a run ends.
 const VERDICTS: [&str; 4] = ["restored", "rolled_back", "rolled_back_with_errors", "superseded"];
@@ -63,7 +78,7 @@ pub(super) fn severity<'a>(about: &'a About, what: &str) -> &'a str {
     match what {
         "incident opened" => about.value("severity").unwrap_or("critical"),
         what if CRITICAL.contains(&what) => "critical",
-        "waits for approval" => "error",
+        "waits for approval" | "waits without a driver" => "error",
         _ => "warning",
     }
 }
@@ -71,4 +86,24 @@ pub(super) fn severity<'a>(about: &'a About, what: &str) -> &'a str {
 /// Whether a run has ended this way.
 pub(super) fn is_verdict(what: &str) -> bool {
     VERDICTS.contains(&what) || what == "halted"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_never_has_the_key_of_a_service() {
+        let key = |service: &str, scheduled: Option<&str>| {
+            let scheduled = scheduled.map(str::to_owned);
+            About { service: service.into(), scheduled, ..About::default() }.alias()
+        };
+        assert_eq!(key("backup-shop", None), "rollforward backup-shop");
+        let job = key("job backup-shop", Some("job backup-shop: job late"));
+        assert_eq!(job, "rollforward-schedule job backup-shop: job late");
+        for service in ["job backup-shop", "-schedule job backup-shop: job late", "schedule job"] {
+            assert_ne!(key(service, None), job);
+        }
+        assert!(!job.starts_with(ALIAS_PREFIX));
+    }
 }

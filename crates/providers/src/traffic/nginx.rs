@@ -16,8 +16,13 @@ use serde::{Deserialize, Serialize};
 use super::{Place, Way, changed, read_before};
 use crate::command::{self, PROBE_DEADLINE};
 
-/// Longest wait for the first answer of new workers.
+/// Longest wait for new workers that answer alone.
 const SEEN_DEADLINE: Duration = Duration::from_secs(15);
+
+/// So long every answer must come from a new worker: an old one takes connections until it has
+/// heard of the reload, which is after the new ones have begun (nginx: `ngx_master_process_cycle`
+/// waits 100 ms between the two).
+const STEADY: Duration = Duration::from_secs(2);
 
 /// How often it is asked meanwhile.
 const PERIOD: Duration = Duration::from_millis(200);
@@ -204,8 +209,17 @@ impl Way for Nginx {
     async fn seen(&self, _before: Option<&str>) -> Result<(), Failure> {
         let Some(probe) = &self.probe else { return Ok(()) };
         let began = tokio::time::Instant::now();
+        let mut right_since = None;
         loop {
-            let Some(what) = probe.differs().await else { return Ok(()) };
+            let Some(what) = probe.differs().await else {
+                let since = *right_since.get_or_insert_with(tokio::time::Instant::now);
+                if since.elapsed() >= STEADY {
+                    return Ok(());
+                }
+                tokio::time::sleep(PERIOD).await;
+                continue;
+            };
+            right_since = None;
             if began.elapsed() > SEEN_DEADLINE {
                 return Err(Failure::terminal(
                     "RF1165",

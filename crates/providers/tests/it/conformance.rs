@@ -157,7 +157,7 @@ async fn a_writer_is_stopped_and_started_as_a_process() {
         folder.path(),
         "app.sh",
         "pid=$(cat pid 2>/dev/null)\n\
-         runs() { [ -n \"$pid\" ] && [ -r /proc/$pid/stat ] && ! grep -q ') Z' /proc/$pid/stat; }\n\
+         runs() { [ -n \"$pid\" ] && grep -qs ') [^XZ]' /proc/$pid/stat || return 1; }\n\
          case $1 in\n\
          start) runs && exit 0\nsetsid tail -f /dev/null </dev/null >/dev/null 2>&1 & echo $! >pid ;;\n\
          stop) runs || exit 0\nkill \"$pid\"\nwhile runs; do :; done ;;\n\

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,6 +13,8 @@ use recovery::service::{Service, Traffic, TrafficHow, TrafficRecord};
 use recovery::testing::{conformance, sample};
 use stdx::{Clock, SystemClock};
 use testbed::{Bind, HaProxy, Nginx, PowerDns, ZONE};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use zeroize::Zeroizing;
 
 use crate::conformance::context;
@@ -379,10 +382,9 @@ async fn nginx_loads_the_standby_file_and_the_old_one_again() {
     switched(&providers, &mut switch).await.unwrap();
     let effect = providers.of(&switch.step).unwrap();
     effect.verify(&switch).await.unwrap();
-    // A worker with the old file may take one more request before it ends.
-    testbed::poll(std::time::Duration::from_secs(30), "the new workers alone", || {
-        (0..5).all(|_| nginx.answers().as_deref() == Some("standby"))
-    });
+    // No worker with the old file takes a connection any more.
+    let answers: Vec<_> = (0..50).map(|_| nginx.answers()).collect();
+    assert!(answers.iter().all(|it| it.as_deref() == Some("standby")), "{answers:?}");
     assert_eq!(fs::read(&file).unwrap(), fs::read(nginx.path("standby.inc")).unwrap());
     fs::write(&file, "# mine\n").unwrap();
     let found = effect.probe(&switch).await;
@@ -443,4 +445,45 @@ async fn an_nginx_that_does_not_load_the_file_is_found_out() {
     switched(&providers, &mut switch).await.unwrap();
     let failure = providers.of(&switch.step).unwrap().verify(&switch).await.unwrap_err();
     expect(&failure, "RF1165", &["does not serve it", "'standby'"]);
+}
+
+/// Answers on every connection what `answer` says of its number; the address.
+async fn answering(answer: fn(usize) -> &'static str) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await.unwrap();
+            let body = answer(counted.fetch_add(1, Ordering::Relaxed));
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n", body.len());
+            stream.write_all(format!("{head}\r\n{body}").as_bytes()).await.unwrap();
+        }
+    });
+    (address, count)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_worker_that_answers_once_more_is_waited_for() {
+    let nginx = Nginx::start();
+    for (answer, is_seen) in
+        [(|at| if at == 1 { "primary" } else { "standby" }) as fn(usize) -> &'static str, |at| {
+            if at % 5 == 4 { "primary" } else { "standby" }
+        }]
+        .into_iter()
+        .zip([true, false])
+    {
+        let (url, count) = answering(answer).await;
+        let mut how = by_nginx(&nginx);
+        if let TrafficHow::Nginx { probe_url, .. } = &mut how {
+            *probe_url = Some(url);
+        }
+        let (_, switch) = steps(how);
+        let seen = providers().of(&switch.step).unwrap().verify(&switch).await;
+        assert_eq!(seen.is_ok(), is_seen, "{seen:?}");
+        // A connection of its own for each, also behind the wrong answer.
+        assert!(count.load(Ordering::Relaxed) > 8, "{count:?}");
+    }
 }

@@ -178,7 +178,7 @@ pub enum Entry {
     /// Something the operator must see.
     Warned { text: String },
     /// A channel was told, or could not be.
-    Told { channel: String, what: String, outcome: String },
+    Told { channel: String, what: String, outcome: String, text: Option<String> },
     /// The run is over.
     Closed { verdict: Verdict, service: ServiceState, reason: String },
 }
@@ -312,8 +312,8 @@ impl Entry {
             Self::Halted { reason } => json!({ "reason": reason }),
             Self::Measured { name, value } => json!({ "name": name, "value": value }),
             Self::Warned { text } => json!({ "text": text }),
-            Self::Told { channel, what, outcome } => {
-                json!({ "channel": channel, "what": what, "outcome": outcome })
+            Self::Told { channel, what, outcome, text } => {
+                json!({ "channel": channel, "what": what, "outcome": outcome, "text": text })
             }
             Self::Closed { verdict, service, reason } => json!({
                 "verdict": verdict.text(), "service": service.text(), "reason": reason,
@@ -402,6 +402,7 @@ fn of_the_run(kind: &str, it: &Reader<'_>) -> Result<Option<Entry>, WireError> {
             channel: it.text("channel")?,
             what: it.text("what")?,
             outcome: it.text("outcome")?,
+            text: it.optional_text("text")?,
         },
         "closed" => Entry::Closed {
             verdict: it.parsed("verdict", "a verdict", Verdict::parse)?,

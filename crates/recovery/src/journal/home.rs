@@ -7,7 +7,7 @@ use bytes::Bytes;
 use repository::SetKeys;
 use repository::journal::{self as objects, Link};
 use stdx::Clock;
-use store::{Created, Key, Store};
+use store::{Created, Key, ObjectMeta, Store};
 
 use super::entry::Entry;
 use super::record::{Record, RecordError, Writer};
@@ -109,6 +109,17 @@ pub struct Loaded {
     pub end: Appended,
     /// When its last record was written, by the store's clock.
     pub last_written: jiff::Timestamp,
+}
+
+/// The newest record of a run, as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Newest {
+    /// The run.
+    pub run: String,
+    /// The record.
+    pub key: Key,
+    /// When it was written, by the store's clock.
+    pub written: jiff::Timestamp,
 }
 
 impl Appended {
@@ -342,6 +353,45 @@ impl Home {
         loaded.end.advance(&stored);
         loaded.stored.push(stored);
         Ok(())
+    }
+
+    /// The newest record of every run.
+    ///
+    /// # Errors
+    /// [`HomeError::Unreachable`].
+    pub async fn newest_records(&self) -> Result<Vec<Newest>, HomeError> {
+        let mut found: Vec<Newest> = Vec::new();
+        let mut after: Option<Key> = None;
+        loop {
+            let page = self.store.list(objects::RUNS, after.as_ref(), LIST_PAGE).await;
+            let page = page.map_err(|error| self.unreachable("*", error))?;
+            let complete = page.len() < LIST_PAGE;
+            after = page.last().map(|meta| meta.key.clone());
+            for ObjectMeta { key, modified, .. } in page {
+                let rest = key.as_str().strip_prefix(objects::RUNS).unwrap_or_default();
+                let Some((run, _)) = rest.split_once('/') else { continue };
+                let run = run.to_owned();
+                // In order: the last of a run is the newest.
+                found.pop_if(|last| last.run == run);
+                found.push(Newest { run, key, written: modified });
+            }
+            if complete {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Whether a run ended with its newest record. What is told late may follow the end: `false`
+    /// says that the whole journal must be read.
+    ///
+    /// # Errors
+    /// [`HomeError`].
+    pub async fn ended_with(&self, newest: &Newest) -> Result<bool, HomeError> {
+        let stored = self.store.get(&newest.key).await;
+        let stored = stored.map_err(|error| self.unreachable(&newest.run, error))?;
+        let content = objects::open(&self.keys, &stored).unwrap_or_default();
+        let record = Record::from_bytes(&content).ok().flatten();
+        Ok(record.is_some_and(|record| matches!(record.entry, Entry::Closed { .. })))
     }
 
     /// The names of all runs, in no order.

@@ -7,6 +7,7 @@ use store::Created;
 
 use super::home::{Home, HomeError};
 use crate::canonical::canonical;
+use crate::duty::driverless::LOG_PREFIX;
 use crate::plan::Parameters;
 use crate::plan::wire::{Reader, parameters_value};
 
@@ -184,7 +185,7 @@ pub const FINDING_PREFIX: &str = "finding-";
 /// # Errors
 /// [`HomeError`].
 pub async fn incidents(home: &Home) -> Result<Vec<Incident>, HomeError> {
-    named(home, |id| !id.starts_with(FINDING_PREFIX)).await
+    named(home, |id| !id.starts_with(FINDING_PREFIX) && !id.starts_with(LOG_PREFIX)).await
 }
 
 /// Every finding, newest first.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Approval, Failed, Phase, State, Status, StepState};
+use super::{Approval, Failed, Phase, State, Status, StepState, Untold};
 use crate::journal::{Entry, Record};
 use crate::plan::{PlanDigest, Stage, StepId, StepKind, UndoWhen};
 
@@ -132,7 +132,9 @@ impl State {
                 drop(self.measured.insert(name.clone(), value.clone()));
             }
             Entry::Warned { text } => self.warned.push(text.clone()),
-            Entry::Told { channel, what, outcome } => self.told(channel, what, outcome),
+            Entry::Told { channel, what, outcome, text } => {
+                self.told(channel, what, outcome, text.as_deref());
+            }
             Entry::Closed { verdict, service, .. } => {
                 self.phase = Phase::Closed { verdict: *verdict, service: *service };
             }
@@ -285,11 +287,12 @@ impl State {
         }
     }
 
-    fn told(&mut self, channel: &str, what: &str, outcome: &str) {
+    fn told(&mut self, channel: &str, what: &str, outcome: &str, text: Option<&str>) {
         self.has_told |= outcome == "told";
-        self.untold.retain(|(name, seen)| name != channel || seen != what);
+        self.untold.retain(|it| it.channel != channel || it.what != what);
         if outcome != "told" {
-            self.untold.push((channel.into(), what.into()));
+            let text = text.unwrap_or_default().to_owned();
+            self.untold.push(Untold { channel: channel.into(), what: what.into(), text });
         }
     }
 }

@@ -214,12 +214,17 @@ impl State {
         }
     }
 
-    fn backward(&self, reason: &str, went_through: bool) -> Next {
-        // What was done before something that cannot be taken back stays: the later one stands on
-        // it. A database that the setting still points to must not be removed.
+    /// What a rollback has still to undo, in its order. What was done before something that cannot
+    /// be taken back stays: the later one stands on it. A database that the setting still points to
+    /// must not be removed.
+    pub(crate) fn rest_to_undo(&self) -> impl Iterator<Item = usize> {
         let stuck = self.order.iter().rposition(|at| self.is_stuck(*at));
         let rest = self.order.iter().skip(stuck.map_or(0, |last| last + 1));
-        if let Some(at) = rest.rev().copied().find(|at| self.is_to_be_undone(*at)) {
+        rest.rev().copied().filter(|at| self.is_to_be_undone(*at))
+    }
+
+    fn backward(&self, reason: &str, went_through: bool) -> Next {
+        if let Some(at) = self.rest_to_undo().next() {
             return Next::Undo(at);
         }
         let is_whole = self.steps.iter().all(|state| state.status != Status::UndoFailed);

@@ -1,10 +1,11 @@
 //! The loop: what comes next, until nothing does.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Drive, Driver, Event, RunError};
 use crate::journal::{Appended, Entry, Loaded, ServiceState, Verdict};
-use crate::machine::{Awaited, Next, Phase, State};
+use crate::machine::{Awaited, Next, Phase, State, Untold};
 use crate::plan::{Mode, StepKind, runbook};
 
 /// How long the loop sleeps while it waits for a person.
@@ -17,7 +18,10 @@ const TELL_ATTEMPTS_MAX: u32 = 3;
 const PAGE_PAUSE: Duration = Duration::from_secs(30);
 
 /// So often a channel that does not answer is told that nobody answered.
-const ESCALATION_TRIES_MAX: usize = 10;
+const ESCALATION_TRIES_MAX: u32 = 10;
+
+/// So much of what a channel could not be told is kept, in characters: it is told late.
+const UNTOLD_LEN_MAX: usize = 4000;
 
 /// The longest pause between two pages to a channel that takes none.
 const PAGE_PAUSE_MAX: Duration = Duration::from_secs(900);
@@ -55,16 +59,23 @@ struct Waits {
     since: Duration,
     /// Channels that were asked.
     asked: Vec<String>,
-    /// Channels that heard that nobody answered.
-    escalated: Vec<String>,
+    /// How it went with channels that were to hear that nobody answered.
+    escalated: BTreeMap<String, Asked>,
     /// When channels that did not answer are tried again, and the pause after that.
     again: Duration,
     pause: Duration,
 }
 
+/// How it went with a channel that was to hear something.
+#[derive(Clone, Copy, Debug, Default)]
+struct Asked {
+    tries: u32,
+    has_heard: bool,
+}
+
 impl Waits {
     fn new(what: &Awaited, since: Duration) -> Self {
-        let (asked, escalated) = (Vec::new(), Vec::new());
+        let (asked, escalated) = (Vec::new(), BTreeMap::new());
         Self { what: what.clone(), since, asked, escalated, again: since, pause: PAGE_PAUSE }
     }
 }
@@ -157,15 +168,30 @@ impl Drive<'_> {
             Err(failure) => failure.message,
         };
         let heard = outcome == "told";
-        let entry = Entry::Told { channel: channel.into(), what: what.into(), outcome };
-        self.append(entry).await.map(|()| heard)
+        self.keep(channel, what, outcome, text).await.map(|()| heard)
+    }
+
+    /// Records how telling went, and what was not heard.
+    async fn keep(
+        &mut self,
+        channel: &str,
+        what: &str,
+        outcome: String,
+        text: &str,
+    ) -> Result<(), RunError> {
+        let text = (outcome != "told").then(|| text.chars().take(UNTOLD_LEN_MAX).collect());
+        let (channel, what) = (channel.into(), what.into());
+        self.append(Entry::Told { channel, what, outcome, text }).await
     }
 
     /// The channels that could not be told get another try when the run is over.
     async fn tell_what_was_not(&mut self) -> Result<(), RunError> {
         for _ in 0..TELL_ATTEMPTS_MAX {
-            for (channel, what) in self.state.untold.clone() {
-                self.tell_channel(&channel, &what, "told late").await?;
+            for Untold { channel, what, text } in self.state.untold.clone() {
+                let late = format!("told late, the run is over: {text}");
+                let told = self.driver.effects.tell(&channel, &what, &late).await;
+                let outcome = told.map_or_else(|failure| failure.message, |()| "told".to_owned());
+                self.keep(&channel, &what, outcome, &text).await?;
             }
             if self.state.untold.is_empty() {
                 return Ok(());
@@ -227,9 +253,9 @@ impl Drive<'_> {
         };
         let waited = self.driver.clock.monotonic().saturating_sub(waits.since);
         for escalation in self.state.plan.escalate.clone() {
-            let tries = waits.escalated.iter().filter(|name| **name == escalation.channel).count();
-            let pause = PAGE_PAUSE * u32::try_from(tries).unwrap_or(u32::MAX);
-            if tries > ESCALATION_TRIES_MAX || waited < escalation.after.saturating_add(pause) {
+            let asked = waits.escalated.get(&escalation.channel).copied().unwrap_or_default();
+            let is_over = asked.has_heard || asked.tries > ESCALATION_TRIES_MAX;
+            if is_over || waited < escalation.after.saturating_add(PAGE_PAUSE * asked.tries) {
                 continue;
             }
             let text = format!(
@@ -238,9 +264,9 @@ impl Drive<'_> {
                 escalation.to,
                 self.state.run
             );
-            let heard = self.tell_channel(&escalation.channel, "nobody answered", &text).await?;
-            let said = if heard { ESCALATION_TRIES_MAX + 1 } else { 1 };
-            waits.escalated.extend(std::iter::repeat_n(escalation.channel.clone(), said));
+            let channel = escalation.channel;
+            let has_heard = self.tell_channel(&channel, "nobody answered", &text).await?;
+            waits.escalated.insert(channel, Asked { tries: asked.tries + 1, has_heard });
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Driver, LEASE_MARGIN, LEASE_TTL, RunError, When};
 use crate::journal::{Entry, HomeError, Loaded, Writer};
-use crate::machine::{Next, State, Status};
+use crate::machine::{Next, Phase, State, Status};
 
 /// How often the journal is looked at while the lease is waited for.
 const LOOK_PERIOD: Duration = Duration::from_secs(2);
@@ -66,16 +66,13 @@ fn die(driver: &Driver, when: When, point: &str) -> Result<(), RunError> {
 /// A driver that cannot perform the next step that names a host would only take the run away from
 /// one that can, and leave it in the middle.
 fn must_be_here(driver: &Driver, state: &State) -> Result<(), RunError> {
-    let next = match state.next() {
-        Next::Undo(at) => Some(at),
-        _ if state.is_closed() => None,
-        _ => {
-            let hosted = |at: &usize| {
-                state.step(*at).is_some_and(|(step, _)| step.host.is_some())
-                    && !state.is_passed(*at)
-            };
-            (0..state.plan.steps.len()).find(hosted)
-        }
+    let hosted = |at: &usize| state.step(*at).is_some_and(|(step, _)| step.host.is_some());
+    let next = match (&state.phase, state.next()) {
+        (Phase::Closed { .. }, _) => None,
+        // What is only to be recorded can be recorded anywhere.
+        (Phase::RollingBack { .. }, _) => state.rest_to_undo().find(hosted),
+        (_, Next::Undo(at)) => Some(at),
+        _ => (0..state.plan.steps.len()).find(|at| hosted(at) && !state.is_passed(*at)),
     };
     let Some((step, _)) = next.and_then(|at| state.step(at)) else { return Ok(()) };
     match &step.host {

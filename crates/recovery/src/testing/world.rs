@@ -129,6 +129,12 @@ impl World {
         });
     }
 
+    /// Whether a channel does not answer.
+    #[must_use]
+    pub fn is_silent(&self, channel: &str) -> bool {
+        self.with(|things| things.silent.iter().any(|silent| silent == channel))
+    }
+
     /// A person leaves out what is proved or asked, and answers for it.
     pub fn leave_out(&self, kind: StepKind) {
         self.with(|things| {
@@ -217,7 +223,7 @@ impl Effects for WorldEffects {
 
     async fn tell(&self, channel: &str, what: &str, text: &str) -> Result<(), Failure> {
         self.effect.world.with(|things| {
-            if things.silent.iter().any(|silent| silent == channel) {
+            if things.silent.iter().any(|name| name == channel) {
                 return Err(Failure::retry("RF1090", "the channel does not answer"));
             }
             things.told.push(format!("{channel}: {what}: {text}"));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use recovery::journal::{Entry, HomeError, ServiceState, Verdict, claim, claimed_by, release};
 use recovery::plan::Mode;
 use recovery::runner::{Before, Ended, NoFaults, RunError, drive, take_over};
+use recovery::service::Database;
 use recovery::testing::{Misbehaviour, sample};
 
 use crate::bench::{Bench, Nth, RUN};
@@ -98,6 +99,48 @@ async fn a_lid_that_was_closed_keeps_no_lease() {
     assert_eq!(bench.world.acts(), before, "the sleeper did nothing any more");
     drive(&other, &taken).await.unwrap();
     bench.check().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_of_which_only_its_end_is_to_be_recorded_is_ended_on_any_host() {
+    let mut service = sample::shop();
+    if let Database::Cluster(place) = &mut service.database {
+        place.cluster.host = Some("db1".into());
+    }
+    let bench = || {
+        let bench = Bench::new(&service, Mode::Incident);
+        bench.world.script("start.smoke.1", &[Misbehaviour::FailForGood]);
+        bench
+    };
+    let undisturbed = Arc::new(Nth::default());
+    let expected = bench().run(undisturbed.clone()).await.unwrap();
+    let points = undisturbed.names.lock().unwrap().clone();
+    let mut seen = (0, 0);
+    for (number, point) in points.iter().enumerate() {
+        if !point.contains("undo") && !point.contains("closed") {
+            continue;
+        }
+        let bench = bench();
+        bench.run(Arc::new(Nth::at(number))).await.unwrap_err();
+        let mut other = bench.driver(Arc::new(NoFaults));
+        other.host = "elsewhere".into();
+        match take_over(&mut other, RUN, Before::Dead, "b", "gone").await {
+            Err(RunError::OtherHost { .. }) => seen.0 += 1,
+            Ok(taken) => {
+                // Nothing of what is left needs the host: it ends as it would have there.
+                let (ended, _) = drive(&other, &taken).await.unwrap();
+                assert_eq!(
+                    (&ended, bench.world.snapshot()),
+                    (&expected.ended, expected.world.clone())
+                );
+                seen.1 += 1;
+            }
+            Err(error) => panic!("{point}: {error}"),
+        }
+        bench.check().await;
+    }
+    eprintln!("refused and ended elsewhere: {seen:?}");
+    assert!(seen.0 > 1 && seen.1 > 1, "{seen:?}");
 }
 
 #[tokio::test(start_paused = true)]

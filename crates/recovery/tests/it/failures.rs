@@ -151,6 +151,38 @@ async fn a_channel_that_is_down_does_not_stop_the_run() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_channel_that_was_down_hears_late_what_it_missed() {
+    let bench = Bench::new(&sample::shop(), Mode::Incident);
+    bench.world.script("start.smoke.1", &[Misbehaviour::FailForGood]);
+    bench.world.silence("pager", true);
+    let mut tick = tokio::time::interval(std::time::Duration::from_millis(100));
+    let ended = async {
+        while bench.world.is_silent("pager") {
+            tick.tick().await;
+            let loaded = bench.home.load(crate::bench::RUN).await;
+            let is_over = loaded
+                .is_ok_and(|it| it.records.iter().any(|record| record.entry.kind() == "closed"));
+            bench.world.silence("pager", !is_over);
+        }
+    };
+    let (outcome, ()) = tokio::join!(bench.run(Arc::new(NoFaults)), ended);
+    assert_eq!(outcome.unwrap().ended, closed(Verdict::RolledBack, ServiceState::Shut));
+    assert_eq!(bench.state().await.untold, []);
+    let mut told = bench.world.told();
+    told.retain(|said| said.starts_with("pager: "));
+    for (what, text) in [
+        ("recovery begun", "recovery of shop to "),
+        ("rolling back", "step start.smoke.1 failed"),
+        ("rolled_back", "rolled_back; service: shut; step start.smoke.1 failed"),
+    ] {
+        let begin = format!("pager: {what}: told late, the run is over: {text}");
+        let heard = told.iter().filter(|said| said.starts_with(&begin)).count();
+        assert_eq!(heard, 1, "{begin}: {told:#?}");
+    }
+    assert_eq!(told.len(), 3, "once each, and not late of being late: {told:#?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drill_leaves_nothing_and_walks_the_way_back() {
     let bench = Bench::new(&sample::shop(), Mode::Drill);
     let before = bench.world.snapshot();

@@ -6,6 +6,7 @@ mod bench;
 
 mod alerts;
 mod crashes;
+mod driverless;
 mod drivers;
 mod failures;
 mod golden;

@@ -204,3 +204,36 @@ async fn when_nobody_answers_those_who_come_next_are_asked_once_and_nothing_is_a
     assert_eq!(heard("nobody answered"), 1);
     bench.check().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn each_who_comes_next_is_tried_on_their_own_and_not_for_ever() {
+    let mut plan = two_persons();
+    let escalation = |channel: &str, minutes: u64| Escalation {
+        channel: channel.into(),
+        after: Duration::from_secs(minutes * 60),
+        to: "secondary".into(),
+    };
+    plan.escalate = vec![escalation("pager", 10), escalation("chat", 20)];
+    let bench = Bench::with(plan);
+    bench.world.silence("pager", true);
+    let driver = Driver { ends_when_waiting: false, ..bench.driver(Arc::new(NoFaults)) };
+    let loaded = bench.begin(&driver).await;
+    let mut driving = Box::pin(drive(&driver, &loaded));
+    let day = tokio::time::timeout(Duration::from_secs(6 * 3600), &mut driving).await;
+    assert!(day.is_err(), "a timeout never approves: {day:?}");
+    let records = bench.home.load(RUN).await.unwrap().records;
+    let tried = |name: &str| {
+        let told = records.iter().filter(|record| match &record.entry {
+            Entry::Told { channel, what, .. } => channel == name && what == "nobody answered",
+            _ => false,
+        });
+        told.map(|record| record.wall).collect::<Vec<_>>()
+    };
+    let (pager, chat) = (tried("pager"), tried("chat"));
+    assert_eq!((pager.len(), chat.len()), (11, 1), "the first try and ten more; one that is heard");
+    let minutes = chat[0].duration_since(pager[0]).as_mins();
+    assert_eq!(minutes, 10, "the other one's silence delays nobody");
+    let pauses: Vec<i64> =
+        pager.windows(2).map(|pair| pair[1].duration_since(pair[0]).as_secs()).collect();
+    assert!(pauses.iter().all(|pause| (29..=31).contains(pause)), "{pauses:?}");
+}

@@ -1,5 +1,6 @@
 //! A directory of an application's files: any name, never replaced.
 
+use std::collections::BinaryHeap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use super::{Access, modified, read_range};
 use crate::bucket::{Bucket, Item, PIECE_LEN, piece};
 use crate::{Created, Error};
 
-/// Objects of a page: a folder is read anew for every page, so pages are long.
+/// Objects of a page: a folder is read anew for every page, so pages are long. So many names of a
+/// folder are held at a time, however many it has.
 const PAGE_LEN: usize = 50_000;
 
 /// A directory of files. Clones are the same directory.
@@ -95,10 +97,17 @@ struct Walk {
 }
 
 impl Walk {
-    /// The names of a folder that can matter; a folder's ends in `/`, so that what is sorted here
-    /// is sorted as whole names are.
-    fn entries(&self, folder: &Folder, path: &str) -> Result<Vec<String>, Fault> {
-        let mut entries = Vec::new();
+    /// The next names of a folder that can matter, behind `last`, as many as the page has room for;
+    /// a folder's ends in `/`, so that what is sorted here is sorted as whole names are.
+    fn entries(
+        &self,
+        folder: &Folder,
+        path: &str,
+        last: Option<&str>,
+    ) -> Result<Vec<String>, Fault> {
+        let room = self.room();
+        // The greatest is on top, and leaves when a smaller one comes.
+        let mut entries = BinaryHeap::new();
         for entry in Dir::read_from(folder)? {
             let entry = entry?;
             let Ok(name) = entry.file_name().to_str() else { continue };
@@ -116,17 +125,41 @@ impl Walk {
             let full = format!("{path}{entry}");
             let after = self.after.as_deref();
             let below = |after: &str| is_dir && after.starts_with(&full);
-            if after.is_none_or(|after| full.as_str() > after || below(after)) {
+            let is_next = last.is_none_or(|last| entry.as_str() > last);
+            if is_next && after.is_none_or(|after| full.as_str() > after || below(after)) {
                 entries.push(entry);
+                if entries.len() > room {
+                    entries.pop();
+                }
             }
         }
-        entries.sort_unstable();
-        Ok(entries)
+        Ok(entries.into_sorted_vec())
     }
 
+    const fn room(&self) -> usize {
+        self.limit.saturating_sub(self.found.len())
+    }
+
+    /// Takes what is in a folder, until the page is full.
     fn folder(&mut self, folder: &Folder, path: &str) -> Result<(), Fault> {
-        for name in self.entries(folder, path)? {
-            if self.found.len() >= self.limit {
+        let mut last = None;
+        while self.room() > 0 {
+            let room = self.room();
+            let entries = self.entries(folder, path, last.as_deref())?;
+            let is_end = entries.len() < room;
+            last = entries.last().cloned();
+            self.take(folder, path, entries)?;
+            // What was no file, or is gone, left room for more.
+            if is_end {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, folder: &Folder, path: &str, entries: Vec<String>) -> Result<(), Fault> {
+        for name in entries {
+            if self.room() == 0 {
                 return Ok(());
             }
             let full = format!("{path}{name}");
@@ -213,5 +246,49 @@ impl Bucket for LocalBucket {
             temp.publish(root, &owned)
         });
         publish.await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn pages_of_any_length_give_every_file_once_and_in_order() {
+        let root = tempfile::tempdir().unwrap();
+        let mut expected = Vec::new();
+        for at in 0..100_u32 {
+            // Names that sort differently from their folders: `a-b`, `a/b`, `a0`.
+            let at = at.wrapping_mul(37) % 100;
+            let name = match at % 4 {
+                0 => format!("f{:02}", at / 4),
+                1 => format!("f{:02}/inner{at}", at / 8 + 50),
+                2 => format!("f{:02}-x", at / 4),
+                _ => format!("deep/a{}/b/c{at}", at % 3),
+            };
+            let path = root.path().join(&name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "x").unwrap();
+            expected.push(name);
+        }
+        // Folders without files between them leave room that others fill.
+        for at in 0..30 {
+            std::fs::create_dir_all(root.path().join(format!("f{at:02}.empty/below"))).unwrap();
+        }
+        expected.sort();
+        let bucket = LocalBucket::open(root.path(), Access::Owner);
+        for limit in [1, 2, 3, 7, 50, 99, 100, 101] {
+            let mut seen: Vec<String> = Vec::new();
+            loop {
+                let page = bucket.list(seen.last().map(String::as_str), limit).await.unwrap();
+                assert!(page.len() <= limit);
+                let is_end = page.len() < limit;
+                seen.extend(page.into_iter().map(|item| item.name));
+                if is_end {
+                    break;
+                }
+            }
+            assert_eq!(seen, expected, "{limit}");
+        }
     }
 }

@@ -85,7 +85,7 @@ impl Shop {
             "#!/bin/sh\n\
              cd '{folder}' || exit 2\n\
              pid=$(cat shop.pid 2>/dev/null)\n\
-             running() {{ [ -n \"$pid\" ] && [ -r \"/proc/$pid/status\" ] && ! grep -q '^State:.Z' \"/proc/$pid/status\"; }}\n\
+             running() {{ [ -n \"$pid\" ] && grep -qs '^State:.[^XZ]' \"/proc/$pid/status\" || return 1; }}\n\
              case $1 in\n\
              start)\n  running && exit 0\n  \
              setsid '{program}' --listen {address} --settings shop.env --maintenance maintenance --token shop.token \

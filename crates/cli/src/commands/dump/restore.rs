@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use backup::dump::plain::{self, PlainRestore};
-use backup::dump::{RestoreOptions, RestoreReport};
+use backup::dump::{RestoreOptions, RestoreReport, RoleMap};
 use pgclient::{ConnectOptions, identifier};
 use repository::{Label, LineageId};
 use serde::Serialize;
@@ -77,12 +77,30 @@ pub(crate) struct Arguments {
     /// Make this table and leave it empty; may be given several times
     #[arg(long = "exclude-table-data", value_name = "SCHEMA.TABLE")]
     without_data_of: Vec<String>,
+    /// Leave out tables of this name, with everything of theirs: NAME or SCHEMA.NAME, * and ? are
+    /// wildcards; may be given several times
+    #[arg(long = "exclude-table", value_name = "PATTERN")]
+    without: Vec<String>,
+    /// What the dump gives to role OLD belongs and is allowed to role NEW of the target; OLD must
+    /// not be there; may be given several times
+    #[arg(long = "role-map", value_name = "OLD=NEW", value_parser = role_map)]
+    role_map: Vec<RoleMap>,
     /// Where PostgreSQL's programs are
     #[arg(long, value_name = "DIR")]
     bin_directory: Option<PathBuf>,
     /// Read from this repository only
     #[arg(long, value_name = "NAME")]
     repository: Option<String>,
+}
+
+/// Two names of roles. One with an equals sign in it cannot be given.
+fn role_map(text: &str) -> Result<RoleMap, String> {
+    match text.split_once('=') {
+        Some((old, new)) if !old.is_empty() && !new.is_empty() && old != new => {
+            Ok(RoleMap { old: old.into(), new: new.into() })
+        }
+        _ => Err(format!("expected two different names, OLD=NEW, seen '{text}'")),
+    }
 }
 
 #[derive(Serialize)]
@@ -136,6 +154,12 @@ fn target(arguments: &Arguments) -> anyhow::Result<ConnectOptions> {
     Ok(target.with_application_name("rollforward"))
 }
 
+fn twice(map: &[RoleMap]) -> Option<&str> {
+    let is_again = |at: usize, old: &str| map.iter().take(at).any(|pair| pair.old == old);
+    let mut pairs = map.iter().enumerate();
+    pairs.find(|(at, pair)| is_again(*at, &pair.old)).map(|(_, pair)| pair.old.as_str())
+}
+
 fn options(
     cluster: &ClusterConfig,
     arguments: &Arguments,
@@ -144,6 +168,9 @@ fn options(
     if let Some(name) = arguments.without_data_of.iter().find(|name| !name.contains('.')) {
         let what = format!("--exclude-table-data: expected SCHEMA.TABLE, seen '{name}'");
         return Err(Error::Usage(what).into());
+    }
+    if let Some(twice) = twice(&arguments.role_map) {
+        return Err(Error::Usage(format!("--role-map: '{twice}' is replaced twice")).into());
     }
     let label: Label = arguments.label.parse().map_err(|error| Error::Usage(format!("{error}")))?;
     let folders = arguments.bin_directory.iter().chain(&cluster.bin_directory);
@@ -164,6 +191,8 @@ fn options(
         schemas: arguments.schemas.clone(),
         tables: arguments.tables.clone(),
         without_data_of: arguments.without_data_of.clone(),
+        without: arguments.without.clone(),
+        role_map: arguments.role_map.clone(),
         folders: folders.cloned().collect(),
         cancel: backup::Cancel::default(),
     })
@@ -183,9 +212,12 @@ async fn from_others(
     let is_ours = arguments.globals
         || arguments.source_database.is_some()
         || !(arguments.schemas.is_empty() && arguments.tables.is_empty())
-        || !arguments.without_data_of.is_empty();
+        || !arguments.without_data_of.is_empty()
+        || !arguments.without.is_empty()
+        || !arguments.role_map.is_empty();
     if is_ours {
-        let what = "--globals, --source-database and choices of tables are for dumps of ours";
+        let what =
+            "--globals, --source-database, --role-map and choices of tables are for dumps of ours";
         return Err(Error::Usage(what.into()).into());
     }
     let source = super::plain(others, arguments.bin_directory.as_ref())?;

@@ -24,7 +24,8 @@ pub(crate) enum Command {
     Note(say::NoteArguments),
     /// Tell stakeholders, in the words of a template
     Tell(tell::Arguments),
-    /// Tell what has to be told by now, and who comes next when nobody answered; for cron
+    /// Tell what has to be told by now, also of runs that nobody drives, and who comes next when
+    /// nobody answered; for cron
     #[command(alias = "escalate")]
     Watch,
     /// List incidents, newest first

@@ -146,6 +146,9 @@ fn services_of(
     if let Some(given) = given {
         return Ok(vec![config.service(Some(given))?.name.clone()]);
     }
+    if is_of_schedule(alert) {
+        return Ok(Vec::new());
+    }
     if let Some(ours) = ours(alert) {
         return Ok(config.services.get(ours).map(|it| it.name.clone()).into_iter().collect());
     }
@@ -173,6 +176,12 @@ fn services_of(
 /// The service of an alert that we have triggered ourselves: a pager sends it back.
 fn ours(alert: &Alert) -> Option<&str> {
     alert.labels.get("incident_key")?.strip_prefix(providers::ALIAS_PREFIX)
+}
+
+/// Whether it is an alarm of a job of ours that comes back: it is no incident of any service.
+fn is_of_schedule(alert: &Alert) -> bool {
+    let key = alert.labels.get("incident_key");
+    key.is_some_and(|key| key.starts_with(providers::SCHEDULE_ALIAS_PREFIX))
 }
 
 fn by(arguments: &Arguments, alert: &Alert) -> String {
@@ -277,7 +286,7 @@ async fn note(
 ) -> anyhow::Result<()> {
     let (kind, text) = match status {
         Status::Resolved => ("resolved", "the alert is over where it came from"),
-        Status::Acknowledged(_) if known.state == IncidentState::Open => ("ack", ""),
+        Status::Acknowledged(_) if known.state != IncidentState::Closed => ("ack", ""),
         Status::Acknowledged(_) | Status::Firing => return Ok(()),
         Status::Said(text) => ("note", text.as_str()),
     };

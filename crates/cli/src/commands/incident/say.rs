@@ -109,8 +109,8 @@ fn said(
         };
         match (kind, incident.state) {
             ("close", _) => close_incident(&home, &incident, &entry).await?,
-            // It was taken before, or is over.
-            ("ack", IncidentState::Acknowledged | IncidentState::Closed) => {}
+            // It is over. One that was taken before may be taken again: its run lost its driver.
+            ("ack", IncidentState::Closed) => {}
             _ => append_incident(&home, &arguments.id, &entry).await?,
         }
         let told = attend(&config, &home, &arguments.id, &clock).await?;

@@ -5,6 +5,7 @@ use stdx::{Clock, SystemClock};
 
 use super::super::Context;
 use crate::orchestra::attend::{Told, attend};
+use crate::orchestra::driverless::{Seen, attend_runs};
 use crate::orchestra::open_home;
 use crate::output::count;
 use crate::wiring::block_on;
@@ -30,18 +31,28 @@ pub(super) fn run(context: &Context<'_>) -> anyhow::Result<u8> {
                 told.extend(attend(&config, &home, &incident.id, &clock).await?);
             }
         }
-        let failed = told.iter().filter(|it| !it.is_heard()).count();
-        let mut line = format!("{} open; told {}", count(open, "incident"), told.len() - failed);
-        if failed > 0 {
-            let names: Vec<String> = told
-                .iter()
-                .filter(|it| !it.is_heard())
-                .map(|it| format!("'{}' ({})", it.channel, it.outcome))
-                .collect();
-            line.push_str(&format!("; not told: {}", names.join(", ")));
-        }
-        let document = serde_json::json!({ "open": open, "told": told });
-        context.printer.result(&document, &line);
-        Ok(if failed == 0 { 0 } else { 3 })
+        let runs = attend_runs(&config, &home, &clock, context.printer).await?;
+        Ok(print(context, open, &told, &runs))
     })
+}
+
+fn print(context: &Context<'_>, open: usize, told: &[Told], runs: &[Seen]) -> u8 {
+    let all: Vec<&Told> = told.iter().chain(runs.iter().flat_map(|seen| &seen.told)).collect();
+    let failed: Vec<String> = all
+        .iter()
+        .filter(|it| !it.is_heard())
+        .map(|it| format!("'{}' ({})", it.channel, it.outcome))
+        .collect();
+    let mut line = format!("{} open", count(open, "incident"));
+    if !runs.is_empty() {
+        let names: Vec<&str> = runs.iter().map(|seen| seen.run.as_str()).collect();
+        line.push_str(&format!("; without a driver: {}", names.join(", ")));
+    }
+    line.push_str(&format!("; told {}", all.len() - failed.len()));
+    if !failed.is_empty() {
+        line.push_str(&format!("; not told: {}", failed.join(", ")));
+    }
+    let document = serde_json::json!({ "open": open, "told": told, "driverless": runs });
+    context.printer.result(&document, &line);
+    if failed.is_empty() { 0 } else { 3 }
 }

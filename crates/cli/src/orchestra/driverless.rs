@@ -1,0 +1,113 @@
+//! Runs that nobody drives: found in the journals' home, and told to their channels. Safe to
+//! repeat, from any host that has the repository.
+
+use std::sync::Arc;
+
+use recovery::duty::driverless::{Driverless, FORGOTTEN_AFTER, LOG_PREFIX};
+use recovery::journal::{Home, HomeError, Incident, append_incident, load_incident};
+use recovery::machine::State;
+use recovery::plan::Plan;
+use stdx::{Clock, Id};
+
+use super::attend::{Told, tell};
+use super::channels::about_run;
+use super::driver::providers;
+use crate::config::Config;
+use crate::output::Printer;
+
+/// A run without a driver, and who was told of it now.
+#[derive(Debug, serde::Serialize)]
+pub(crate) struct Seen {
+    pub(crate) run: String,
+    pub(crate) service: String,
+    pub(crate) told: Vec<Told>,
+}
+
+/// Tells of every run of a service of ours that has not ended and that nobody drives.
+pub(crate) async fn attend_runs(
+    config: &Config,
+    home: &Home,
+    clock: &dyn Clock,
+    printer: &Printer,
+) -> anyhow::Result<Vec<Seen>> {
+    let mut seen = Vec::new();
+    let mut store_time = None;
+    for newest in home.newest_records().await? {
+        let age = clock.now().duration_since(newest.written).unsigned_abs();
+        if age >= FORGOTTEN_AFTER || home.ended_with(&newest).await? {
+            continue;
+        }
+        // A host whose clock is wrong must not take drivers that live for dead ones.
+        let now = match store_time {
+            Some(now) => now,
+            None => *store_time.insert(store::time(&home.store, Id::random()).await?),
+        };
+        match attend_run(config, home, &newest.run, now, clock).await {
+            Ok(found) => seen.extend(found),
+            Err(error) => printer.error_text(&format!("warning: run '{}': {error:#}", newest.run)),
+        }
+    }
+    Ok(seen)
+}
+
+async fn attend_run(
+    config: &Config,
+    home: &Home,
+    run: &str,
+    now: jiff::Timestamp,
+    clock: &dyn Clock,
+) -> anyhow::Result<Option<Seen>> {
+    let loaded = home.load(run).await?;
+    let state = State::replay(&loaded.records)?;
+    let Plan { service, tell: channels, escalate, .. } = &state.plan;
+    if !config.services.contains_key(service) {
+        return Ok(None);
+    }
+    let Some(found) = Driverless::of(&loaded, &state, now) else { return Ok(None) };
+    let id = match state.incident.as_str() {
+        "" => format!("{LOG_PREFIX}{run}"),
+        incident => incident.to_owned(),
+    };
+    let log = match load_incident(home, &id).await {
+        Ok(log) => Some(log),
+        Err(HomeError::NoRun { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let entries = log.as_ref().map_or(&[][..], |log| &log.entries);
+    let due = found.duties(entries, channels, escalate, clock.now());
+    let mut told = Vec::new();
+    if !due.is_empty() && log.is_none() {
+        append_incident(home, &id, &found.opening(service, clock.now())).await?;
+    }
+    if !due.is_empty() {
+        let incident = log.as_ref().filter(|_| !state.incident.is_empty());
+        told = tell_all(config, home, &id, (&state, incident), &found, due, clock).await?;
+    }
+    Ok(Some(Seen { run: run.into(), service: service.clone(), told }))
+}
+
+/// Tells all at once: one that does not answer must not keep the others waiting.
+async fn tell_all(
+    config: &Config,
+    home: &Home,
+    log: &str,
+    (state, incident): (&State, Option<&Incident>),
+    found: &Driverless,
+    due: Vec<recovery::duty::Duty>,
+    clock: &dyn Clock,
+) -> anyhow::Result<Vec<Told>> {
+    let teller = providers(config, about_run(config, state, incident))?;
+    let mut under_way = tokio::task::JoinSet::new();
+    for duty in due {
+        let text = found.message(&duty, clock.now());
+        under_way.spawn(tell(Arc::clone(&teller), duty, text));
+    }
+    let mut told = Vec::new();
+    while let Some(joined) = under_way.join_next().await {
+        let (duty, outcome) = joined?;
+        append_incident(home, log, &found.entry(&duty, clock.now(), &outcome)).await?;
+        told.push(Told { channel: duty.channel, what: duty.what.text(), outcome });
+    }
+    told.sort_by(|a, b| a.channel.cmp(&b.channel));
+    Ok(told)
+}
