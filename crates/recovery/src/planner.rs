@@ -110,7 +110,7 @@ pub fn compile(
     if request.is_breach {
         breach::add(&mut steps, service, request)?;
     }
-    kubernetes::add(&mut steps, request.mode, &inventory.kubernetes);
+    kubernetes::add(&mut steps, request.mode, service.site.is_some(), &inventory.kubernetes);
     steps.sort_by_key(|step| step.stage);
     steps.iter_mut().for_each(|step| build::by_experience(step, &inventory.timings));
     let candidates = candidates::of(service, &choice, inventory);

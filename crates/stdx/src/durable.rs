@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use crate::Id;
@@ -84,6 +84,53 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut draft = Draft::create(path, mode)?;
     draft.write(bytes)?;
     draft.commit()
+}
+
+/// Replaces the content of a file that is there, in one step; its owner and mode stay. A symbolic
+/// link leads to the file that is meant, and stays.
+///
+/// # Errors
+/// Any error of the file system, also when this user may not give the file its owner; the old
+/// content is then untouched.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let path = fs::canonicalize(path)?;
+    write_like(&path, bytes, &path)
+}
+
+/// As [`write_atomic`], with owner and mode of another file.
+///
+/// # Errors
+/// As [`replace`].
+pub fn write_like(path: &Path, bytes: &[u8], like: &Path) -> io::Result<()> {
+    let mut draft = draft_like(path, like)?;
+    draft.write(bytes)?;
+    draft.commit()
+}
+
+/// Whether [`replace`] would be allowed: everything but the replacing is done.
+///
+/// # Errors
+/// Why it is not.
+pub fn may_replace(path: &Path) -> io::Result<()> {
+    let path = fs::canonicalize(path)?;
+    draft_like(&path, &path).map(drop)
+}
+
+fn draft_like(path: &Path, like: &Path) -> io::Result<Draft> {
+    let meta = fs::metadata(like)?;
+    let mode = meta.permissions().mode() & 0o7777;
+    let draft = Draft::create(path, mode)?;
+    let own = draft.file.metadata()?;
+    if (own.uid(), own.gid()) != (meta.uid(), meta.gid()) {
+        // Before it has its name: whoever reads it must not find it closed.
+        fchown(&draft.file, Some(meta.uid()), Some(meta.gid())).map_err(|error| {
+            let owner = format!("{}:{}", meta.uid(), meta.gid());
+            io::Error::new(error.kind(), format!("this user may not give a file to {owner}"))
+        })?;
+    }
+    // The umask may have taken bits.
+    draft.file.set_permissions(fs::Permissions::from_mode(mode))?;
+    Ok(draft)
 }
 
 /// Creates `path` with `bytes`, durably, and fails with `AlreadyExists` if something is there.
@@ -176,7 +223,24 @@ mod tests {
     use std::io::ErrorKind;
     use std::os::unix::fs::PermissionsExt;
 
-    use super::{create_dir_all, create_new, remove, write_atomic};
+    use super::{create_dir_all, create_new, may_replace, remove, replace, write_atomic};
+
+    #[test]
+    fn what_is_replaced_keeps_its_mode_and_the_links_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, link) = (dir.path().join("shared.env"), dir.path().join("current.env"));
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o662)).unwrap();
+        std::os::unix::fs::symlink("shared.env", &link).unwrap();
+        may_replace(&link).unwrap();
+        replace(&link, b"new").unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o662);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left beside");
+        let missing = may_replace(&dir.path().join("missing")).unwrap_err();
+        assert_eq!(missing.kind(), ErrorKind::NotFound);
+    }
 
     #[test]
     fn replaces_whole_files_and_leaves_nothing_beside_them() {

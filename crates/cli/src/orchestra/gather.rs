@@ -8,7 +8,7 @@ use recovery::effect::Failure;
 use recovery::inventory::{BackupFact, Damage, DumpFact, Inventory, WindowFact};
 use recovery::method::Wish;
 use recovery::plan::{Mode, Parameters, Target, without_secrets};
-use recovery::service::{ClusterPlace, Database, Door, Service, SettingPlace};
+use recovery::service::{ClusterPlace, Database, Door, Service, SettingPlace, TrafficHow};
 use serde_json::Value;
 
 use super::{buckets, kubernetes, measured};
@@ -280,6 +280,13 @@ pub(crate) fn problems(config: &Config, service: &Service) -> Vec<String> {
             place.cluster.name
         ));
     }
+    let shown = shown(service).into_iter();
+    problems.extend(shown.filter(|(_, text)| without_secrets(text) != *text).map(|(what, _)| {
+        format!(
+            "{what} holds a password, which every plan and journal would carry: use a passfile, or \
+             'login' where there is one"
+        )
+    }));
     for (what, reference) in references(service) {
         match secrets::resolve_text(&reference, &what) {
             Ok(value) if value.is_empty() => problems.push(format!("secret {reference} is empty")),
@@ -313,6 +320,25 @@ pub(crate) fn problems(config: &Config, service: &Service) -> Vec<String> {
         ));
     }
     problems
+}
+
+/// What plans and journals show as it is written.
+fn shown(service: &Service) -> Vec<(String, String)> {
+    let mut shown: Vec<(String, String)> = match &service.door {
+        Some(Door::PgBouncer { admin, .. }) => vec![("door.pgbouncer".into(), admin.clone())],
+        Some(Door::Http { shut, open, probe, .. }) => {
+            [shut, open, probe].map(|url| ("an address of the door".into(), url.clone())).into()
+        }
+        _ => Vec::new(),
+    };
+    let tests = service.smoke.iter().chain(service.health.values());
+    shown.extend(tests.map(|test| ("the address of a smoke test".into(), test.url.clone())));
+    let probes = service.traffic.iter().filter_map(|traffic| match &traffic.how {
+        TrafficHow::Nginx { probe_url, .. } => probe_url.clone(),
+        _ => None,
+    });
+    shown.extend(probes.map(|url| ("traffic.probe_url".into(), url)));
+    shown
 }
 
 /// New passwords that are not there.

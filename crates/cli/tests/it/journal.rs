@@ -186,6 +186,8 @@ fn services_with_repositories_of_their_own_keep_their_journals_apart() {
     };
     assert_eq!(services("runs", "runs"), ["billing", "shop"], "the newest first");
     assert_eq!(services("incident list", "incidents"), ["billing", "shop"]);
+    let watched = site.run("incident watch").done();
+    assert_eq!(watched["open"], 2, "{watched}");
     // One that is away hides no other one.
     fs::rename(site.folder.join("aaa"), site.folder.join("away")).unwrap();
     assert_eq!(services("runs", "runs"), ["shop"]);

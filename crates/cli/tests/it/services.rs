@@ -459,6 +459,9 @@ fn what_would_fail_at_night_is_refused_beforehand() {
     site.edit_config("connection = \"", "connection = \"password=pl4nted ");
     refused("holds a password");
     site.edit_config("password=pl4nted ", "");
+    site.edit_config("smoke = [{ get = \"http://", "smoke = [{ get = \"http://u:pl4nted@");
+    refused("the address of a smoke test holds a password");
+    site.edit_config("u:pl4nted@", "");
     // A setting that nobody reads: it points to another port. Found before anything is touched.
     shop.destroy_quietly();
     let report = shop.recover("--confirm-any").ended(6);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{ExecInteractiveMode, KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, Config};
 use recovery::effect::{Failure, StepContext};
@@ -14,8 +14,11 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 
 use super::FIELD_MANAGER;
-use super::failure::{Request, failure, is_absent, is_login_refused, late};
+use super::failure::{Request, failure, is_absent, is_login_refused, late, said};
 use super::patience::{DEADLINE, PATIENCE, patient};
+
+/// Longest wait for a kubeconfig's login program.
+const LOGIN_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Longest wait for what a request comes to, with its repetitions.
 const WHOLE: Duration = DEADLINE.saturating_add(PATIENCE);
@@ -95,8 +98,19 @@ async fn connect(table: &str, access: &KubernetesAccess) -> Result<Client, Failu
     config.connect_timeout = Some(DEADLINE);
     // Ours repeats only what changed nothing: kube's own would repeat writes as well.
     config.default_retry = false;
-    let client = Client::try_from(config).map_err(|error| refused(error.to_string()))?;
-    Ok(patient(client))
+    // Nobody sits before a run who could answer a login program.
+    if let Some(program) = &mut config.auth_info.exec {
+        program.interactive_mode = Some(ExecInteractiveMode::Never);
+    }
+    // It is run here, and may hang.
+    let made = tokio::task::spawn_blocking(move || Client::try_from(config));
+    let made = tokio::time::timeout(LOGIN_DEADLINE, made).await.map_err(|_| {
+        let seconds = LOGIN_DEADLINE.as_secs();
+        refused(format!("its login program gave no credential in {seconds} s"))
+            .hint("log in beforehand: `kubectl get namespaces` must ask nothing")
+    })?;
+    let client = made.map_err(|error| refused(error.to_string()))?;
+    client.map(patient).map_err(|error| refused(said(&error)))
 }
 
 /// One cluster.

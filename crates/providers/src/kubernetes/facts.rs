@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::access::{self, Need, manager_need, needs};
 use super::client::{Cluster, Clusters, KubernetesAccess, known, number, split, text};
+use super::failure::{is_forbidden, is_gone};
 use super::managers::{self, Manager};
 use super::workload::Target;
 use super::{ANNOTATION, door, manifest, setting};
@@ -266,6 +267,14 @@ async fn pausable(
         None => None,
     };
     match there {
+        // It would be put back in the middle of a run.
+        Some(there) if !manager.waits(&there) && maker(name, &there).is_some() => {
+            let maker = maker(name, &there).unwrap_or_default();
+            looked.problems.push(format!(
+                "{name} {object} manages {what} and is itself made by {maker}, which would let it \
+                 go on in the middle: tell it to wait where {maker} takes it from"
+            ));
+        }
         Some(there) if !manager.waits(&there) => looked.facts.pauses.push(PauseFact {
             context: cluster.table.clone(),
             manager: manager.name,
@@ -282,12 +291,27 @@ async fn pausable(
     Ok(())
 }
 
+/// Who makes a manager's object and puts back what it was told; Flux keeps that it waits.
+fn maker(name: &str, there: &Value) -> Option<String> {
+    let applied = || managers::owner(there).map(|(manager, object)| format!("{manager} {object}"));
+    (name == "argocd").then(|| managers::operator(there).or_else(applied))?
+}
+
 /// What changes the number of replicas by itself.
 async fn scalers(target: &Target, what: &str, looked: &mut Looked) -> Result<(), Failure> {
     let (namespace, _) = split(&target.object);
     let cluster = &target.cluster;
     let kind = target.kind.kind();
-    let listed = |result: Result<Vec<Value>, Failure>| result.unwrap_or_default();
+    let mut failures = Vec::new();
+    let mut listed = |result: Result<Vec<Value>, Failure>| match result {
+        Ok(found) => found,
+        // Without the kind there is nothing of it; rights that are missing were told.
+        Err(failure) if is_gone(&failure) || is_forbidden(&failure) => Vec::new(),
+        Err(failure) => {
+            failures.push(failure);
+            Vec::new()
+        }
+    };
     let keda = known("keda.sh", "v1alpha1", "ScaledObject", "scaledobjects");
     for scaler in listed(cluster.list(&keda, Some(namespace), "").await) {
         if managers::scales(&scaler, kind, &target.object) {
@@ -318,7 +342,8 @@ async fn scalers(target: &Target, what: &str, looked: &mut Looked) -> Result<(),
             ));
         }
     }
-    Ok(())
+    // What cannot be looked at may scale it.
+    failures.into_iter().next().map_or(Ok(()), Err)
 }
 
 async fn look_at_setting(

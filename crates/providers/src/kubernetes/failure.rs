@@ -1,6 +1,7 @@
 //! What an API server's answers mean for a step.
 
 use kube::Error;
+use kube::client::AuthError;
 use recovery::effect::Failure;
 use recovery::journal::FailureClass;
 
@@ -43,9 +44,28 @@ pub(super) fn failure(error: &Error, request: Request, what: &str) -> Failure {
         .hint(hint)
 }
 
+/// What an error says; of a login program only how it ended: its arguments, variables and words
+/// may hold secrets.
+pub(super) fn said(error: &Error) -> String {
+    let Error::Auth(auth) = error else { return error.to_string() };
+    match auth {
+        AuthError::AuthExecRun { out, .. } => {
+            format!("the login program of the kubeconfig ended with {}", out.status)
+        }
+        AuthError::AuthExecStart(error) => {
+            format!("the login program of the kubeconfig cannot be started: {error}")
+        }
+        AuthError::ReadTokenFile(error, path) => {
+            format!("the token file '{}' cannot be read: {error}", path.display())
+        }
+        _ => "the login of the kubeconfig yields no credential".into(),
+    }
+}
+
 fn unanswered(error: &Error, request: Request, what: &str) -> Failure {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
+    let mut text = said(error);
+    let is_login = matches!(error, Error::Auth(_));
+    let mut cause = std::error::Error::source(error).filter(|_| !is_login);
     while let Some(inner) = cause {
         let said = inner.to_string();
         if !text.contains(&said) {
@@ -85,6 +105,11 @@ pub(super) fn is_gone(failure: &Failure) -> bool {
     failure.code == "RF1120" && failure.message.contains(": 404 ")
 }
 
+/// The failure says that a right is missing.
+pub(super) fn is_forbidden(failure: &Failure) -> bool {
+    failure.code == "RF1120" && failure.message.contains(": 403 ")
+}
+
 /// The error says that there is no such object, or no such kind.
 pub(super) fn is_absent(error: &Error) -> bool {
     matches!(error, Error::Api(status) if status.code == 404)
@@ -99,6 +124,19 @@ mod tests {
     fn class(code: u16, request: Request) -> FailureClass {
         let status = Status::failure("no", "Because").with_code(code);
         failure(&Error::Api(Box::new(status)), request, "apply ConfigMap a").class
+    }
+
+    #[test]
+    fn a_login_program_that_fails_takes_its_secrets_with_it() {
+        let output = std::process::Output {
+            status: std::os::unix::process::ExitStatusExt::from_raw(256),
+            stdout: b"pl4nted".to_vec(),
+            stderr: b"pl4nted".to_vec(),
+        };
+        let cmd = "kubelogin --client-secret=pl4nted".to_owned();
+        let error = Error::Auth(AuthError::AuthExecRun { cmd, out: Box::new(output) });
+        let text = failure(&error, Request::Read, "look").message + &said(&error);
+        assert!(text.contains("ended with exit status: 1") && !text.contains("pl4nted"), "{text}");
     }
 
     #[test]

@@ -206,7 +206,15 @@ pub(super) fn owner(seen: &Value) -> Option<(&'static str, String)> {
     // `APP:GROUP/KIND:NAMESPACE/NAME`, where APP may be `NAMESPACE_NAME`.
     let tracked = annotation("argocd.argoproj.io/tracking-id");
     let application = tracked.and_then(|id| id.split(':').next());
-    let application = application.or_else(|| label("argocd.argoproj.io/instance"))?;
+    let application = application.or_else(|| label("argocd.argoproj.io/instance"));
+    // Its usual label is also that of Helm: it counts where Argo CD has written fields.
+    let fields = seen.pointer("/metadata/managedFields").and_then(Value::as_array);
+    let is_applied = fields
+        .into_iter()
+        .flatten()
+        .any(|field| text(field, "/manager").is_some_and(|manager| manager.starts_with("argocd")));
+    let usual = || is_applied.then(|| label("app.kubernetes.io/instance").unwrap_or("unknown"));
+    let application = application.or_else(usual)?;
     let (namespace, name) = application.split_once('_').unwrap_or(("argocd", application));
     Some(("argocd", format!("{namespace}/{name}")))
 }
@@ -253,6 +261,11 @@ mod tests {
             assert_eq!(owner(seen), expect.map(|(name, object)| (name, object.to_owned())));
         };
         check(&with(&json!({}), &json!({})), None);
+        let helm = with(&json!({ "app.kubernetes.io/instance": "shop" }), &json!({}));
+        check(&helm, None);
+        let mut applied = helm;
+        applied["metadata"]["managedFields"] = json!([{ "manager": "argocd-controller" }]);
+        check(&applied, Some(("argocd", "argocd/shop")));
         check(
             &with(
                 &json!({ "kustomize.toolkit.fluxcd.io/name": "apps",

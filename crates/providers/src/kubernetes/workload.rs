@@ -109,11 +109,17 @@ impl Target {
         let ours = jobs.iter().filter(|job| is_owned_by(job, "CronJob", name));
         let mut found = Vec::new();
         for job in ours {
-            let job = text(job, "/metadata/name").unwrap_or_default();
-            let labels = format!("job-name={job}");
-            found.extend(self.cluster.list(pods, Some(namespace), &labels).await?);
+            let named = text(job, "/metadata/name").unwrap_or_default();
+            let labels = format!("job-name={named}");
+            let pods = self.cluster.list(pods, Some(namespace), &labels).await?;
+            let alive = found.len();
+            found.extend(pods.into_iter().filter(rollout::is_alive));
+            // Between two tries it has none, and begins the next one by itself.
+            if found.len() == alive && !is_over(job) {
+                found.push(job.clone());
+            }
         }
-        Ok(found.into_iter().filter(rollout::is_alive).collect())
+        Ok(found)
     }
 
     async fn stop(&self) -> Result<(), Failure> {
@@ -166,7 +172,7 @@ impl Target {
         }
         Ok(match pods.len() {
             0 => Found::Done,
-            left => Found::Running { progress: format!("{left} pods are left") },
+            left => Found::Running { progress: format!("{left} pods or jobs are left") },
         })
     }
 
@@ -216,6 +222,15 @@ impl Target {
             }
         })
     }
+}
+
+/// Whether a job will start no further pod.
+fn is_over(job: &Value) -> bool {
+    let conditions = job.pointer("/status/conditions").and_then(Value::as_array);
+    conditions.into_iter().flatten().any(|condition| {
+        matches!(text(condition, "/type"), Some("Complete" | "Failed"))
+            && text(condition, "/status") == Some("True")
+    })
 }
 
 /// An annotation's name in a JSON pointer.
@@ -370,7 +385,7 @@ impl Effect for Workloads {
         let had = context.originals.get(&object(context));
         let had = had.and_then(|text| text.parse::<u32>().ok());
         match (starts(context), had) {
-            (false, None) => Ok("it was never touched".into()),
+            (_, None) => Ok("it was never touched".into()),
             (false, Some(0)) => Ok("it did not run before: left so".into()),
             (false, Some(had)) => {
                 target.start(had, &context.key).await?;
@@ -379,10 +394,10 @@ impl Effect for Workloads {
             (true, Some(1..)) if context.step.kind == StepKind::ActivateSite => {
                 Ok("it ran before: left so".into())
             }
-            (true, had) => {
+            (true, Some(had)) => {
                 target.stop().await?;
                 target.wait_until_stopped().await?;
-                if had == Some(0) {
+                if had == 0 {
                     // It had none before: nothing of ours stays on it.
                     target.forget().await?;
                 }
@@ -396,7 +411,18 @@ impl Effect for Workloads {
 mod tests {
     use serde_json::json;
 
-    use super::{selector, stays};
+    use super::*;
+
+    #[test]
+    fn a_job_between_two_tries_is_not_over() {
+        let job = |conditions: Value| json!({ "status": { "conditions": conditions } });
+        assert!(!is_over(&json!({})) && !is_over(&job(json!([]))));
+        assert!(!is_over(&job(json!([{ "type": "Suspended", "status": "True" }]))));
+        assert!(!is_over(&job(json!([{ "type": "Failed", "status": "False" }]))));
+        for kind in ["Complete", "Failed"] {
+            assert!(is_over(&job(json!([{ "type": kind, "status": "True" }]))), "{kind}");
+        }
+    }
 
     #[test]
     fn a_selector_becomes_a_query() {

@@ -48,13 +48,7 @@ fn let_in(directory: &Path, lines: &str) -> Result<(), Failure> {
         return Ok(());
     }
     let kept = text.split(MARK).next().unwrap_or_default();
-    let meta = std::fs::metadata(&path).map_err(failed)?;
-    let mode = std::os::unix::fs::PermissionsExt::mode(&meta.permissions()) & 0o7777;
-    stdx::durable::write_atomic(&path, format!("{kept}{lines}").as_bytes(), mode)
-        .map_err(failed)?;
-    let (uid, gid) =
-        (std::os::unix::fs::MetadataExt::uid(&meta), std::os::unix::fs::MetadataExt::gid(&meta));
-    std::os::unix::fs::chown(&path, Some(uid), Some(gid)).map_err(failed)
+    stdx::durable::replace(&path, format!("{kept}{lines}").as_bytes()).map_err(failed)
 }
 
 async fn look(context: &StepContext) -> Result<Found, Failure> {

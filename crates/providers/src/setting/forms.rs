@@ -103,26 +103,21 @@ pub(crate) fn restore_parts(
     let restored = replace_parts(value, form, fields, old)?;
     let now = places(&restored, form, fields)?;
     let mut edits = Vec::new();
-    if let (None, Some(port), Some((_, before))) = (&old.port, &now.port, port_prefix(form)) {
-        edits.push((
-            port.start.saturating_sub(before.len())..port.end + port_suffix(form),
-            String::new(),
-        ));
+    // What was put around it is taken out with it.
+    let (host_before, port_before, after) = match form {
+        Form::Uri => (None, Some(":"), 0),
+        Form::Libpq => (Some(" host="), Some(" port="), 0),
+        Form::Ado => (Some("Host="), Some("Port="), 1),
+        Form::Json => (None, None, 0),
+    };
+    for (old, now, before) in
+        [(&old.host, &now.host, host_before), (&old.port, &now.port, port_before)]
+    {
+        if let (None, Some(now), Some(before)) = (old, now, before) {
+            edits.push((now.start.saturating_sub(before.len())..now.end + after, String::new()));
+        }
     }
     Ok(applied(&restored, edits))
-}
-
-fn port_prefix(form: Form) -> Option<((), &'static str)> {
-    match form {
-        Form::Uri => Some(((), ":")),
-        Form::Libpq => Some(((), " port=")),
-        Form::Ado => Some(((), "Port=")),
-        Form::Json => None,
-    }
-}
-
-fn port_suffix(form: Form) -> usize {
-    usize::from(form == Form::Ado)
 }
 
 /// Where the value says who logs in.
@@ -183,6 +178,13 @@ fn uri(value: &str) -> Result<Places, String> {
         Some(at) => places.port = Some(host_begin + at + 1..end),
         None => places.port_at = Some((host_end, ":")),
     }
+    let query = rest.split_once('?').map_or("", |(_, query)| query);
+    let names = query.split('&').filter_map(|pair| pair.split('=').next());
+    if names.into_iter().any(|name| matches!(name, "host" | "hostaddr" | "port")) {
+        return Err(
+            "expected host and port before the '?', seen them behind it, where they win".into()
+        );
+    }
     if value.get(end..=end) == Some("/") {
         let path = value.get(end + 1..).unwrap_or_default();
         let len = path.find(['?', '#']).unwrap_or(path.len());
@@ -198,7 +200,7 @@ fn libpq(value: &str) -> Result<Places, String> {
         host_at: Some((value.trim_end().len(), " host=")),
         ..Places::default()
     };
-    let mut at = 0;
+    let (mut at, mut hosts) = (0, 0);
     while let Some(rest) = value.get(at..).filter(|rest| !rest.trim().is_empty()) {
         at += rest.len() - rest.trim_start().len();
         let rest = value.get(at..).unwrap_or_default();
@@ -209,7 +211,10 @@ fn libpq(value: &str) -> Result<Places, String> {
         at += rest.len() - rest.trim_start().len();
         let (range, next) = libpq_value(value, at)?;
         match name.as_str() {
-            "host" | "hostaddr" => places.host = Some(range),
+            "host" | "hostaddr" => {
+                places.host = Some(range);
+                hosts += 1;
+            }
             "port" => places.port = Some(range),
             "dbname" => places.database = Some(range),
             "user" => places.login.user = Some(range),
@@ -217,6 +222,9 @@ fn libpq(value: &str) -> Result<Places, String> {
             _ => {}
         }
         at = next;
+    }
+    if hosts > 1 {
+        return Err("expected one of host and hostaddr, seen several".into());
     }
     Ok(places)
 }
@@ -323,6 +331,13 @@ mod tests {
             "host=db1 port=5432 dbname='my db' password='a b\\'c' sslmode=require",
             "host=127.0.0.1 port=41234 dbname='my db' password='a b\\'c' sslmode=require",
         );
+        check(
+            Form::Libpq,
+            "dbname=shop user=shop",
+            "dbname=shop user=shop port=41234 host=127.0.0.1",
+        );
+        check(Form::Ado, "Database=engine", "Port=41234;Host=127.0.0.1;Database=engine");
+        check(Form::Uri, "postgres:///shop", "postgres://127.0.0.1:41234/shop");
         check(Form::Libpq, "host=db1 dbname=shop", "host=127.0.0.1 dbname=shop port=41234");
         check(
             Form::Ado,
@@ -347,6 +362,8 @@ mod tests {
         for (form, value) in [
             (Form::Uri, "secret"),
             (Form::Uri, "postgres://u:secret@a,b/d"),
+            (Form::Uri, "postgres://u:secret@/d?sslmode=require&host=/run/postgresql"),
+            (Form::Libpq, "hostaddr=10.0.0.1 host=db1 password=secret"),
             (Form::Libpq, "password='secret"),
             (Form::Ado, "secret"),
             (Form::Json, "{\"secret\":1}"),

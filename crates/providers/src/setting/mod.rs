@@ -6,6 +6,7 @@ pub(crate) mod forms;
 mod password;
 pub(crate) mod place;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -94,7 +95,14 @@ impl Settings {
     /// machine.
     async fn points_to_the_database(&self, context: &StepContext) -> Result<Parameters, Failure> {
         let seen = self.current(context).await?;
-        // What it cannot hold is better known before anything is touched.
+        // Whether it can be switched is better known before anything is touched.
+        if context.parameter("setting")? == "file" {
+            let path = context.parameter("path")?;
+            stdx::durable::may_replace(Path::new(path)).map_err(|error| {
+                Failure::terminal("RF1104", format!("'{path}' cannot be replaced: {error}"))
+                    .hint("run rollforward as its owner (who may write into its folder) or root")
+            })?;
+        }
         self.renewed(context, &self.value(context).await?)?;
         let options = ConnectOptions::parse(context.parameter("connection")?)
             .map_err(|error| unreadable(context, &error.to_string()))?;

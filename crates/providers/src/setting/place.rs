@@ -2,7 +2,6 @@
 //! file, or a value of a JSON file. Everything around it stays byte for byte.
 
 use std::ops::Range;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 /// The value, without what is around it.
@@ -14,20 +13,14 @@ pub fn read_value(path: &str, key: Option<&str>) -> Result<String, String> {
     value_in(&text, key)
 }
 
-/// Writes the value, in one step; owner and mode of the file stay.
+/// Writes the value, in one step; owner and mode of the file stay, and a link to it.
 ///
 /// # Errors
 /// A sentence without the value.
 pub(crate) fn write_value(path: &str, key: Option<&str>, value: &str) -> Result<(), String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     let out = replaced_in(&text, key, value)?;
-    let path = Path::new(path);
-    let meta = std::fs::metadata(path).map_err(|error| error.to_string())?;
-    stdx::durable::write_atomic(path, out.as_bytes(), meta.permissions().mode() & 0o7777)
-        .map_err(|error| error.to_string())?;
-    // As root the file would be root's, and its application could not read it.
-    let _ = std::os::unix::fs::chown(path, Some(meta.uid()), Some(meta.gid()));
-    Ok(())
+    stdx::durable::replace(Path::new(path), out.as_bytes()).map_err(|error| error.to_string())
 }
 
 /// The value in a text.

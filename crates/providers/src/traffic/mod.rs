@@ -109,7 +109,7 @@ impl Traffics {
             TrafficHow::Nginx { file, standby, test, reload, probe_url, probe_word } => {
                 let client = self.client.clone();
                 let probe = probe_url.map(|url| nginx::Probe { client, url, word: probe_word });
-                Box::new(nginx::Nginx { file: file.into(), standby, test, reload, probe })
+                Box::new(nginx::Nginx { file: nginx::meant(&file), standby, test, reload, probe })
             }
         })
     }

@@ -4,7 +4,6 @@
 //! their names: the old content, and a mark that says what nginx was told to load.
 
 use std::ffi::OsString;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -58,6 +57,11 @@ struct Kept {
     copy: String,
 }
 
+/// The file behind a symbolic link, as in `sites-enabled`.
+pub(super) fn meant(file: &str) -> PathBuf {
+    std::fs::canonicalize(file).unwrap_or_else(|_| PathBuf::from(file))
+}
+
 fn sha256(bytes: &[u8]) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
@@ -98,12 +102,7 @@ impl Nginx {
             let text = format!("'{}' cannot be written: {error}", path.display());
             Failure::retry("RF1161", text)
         };
-        let meta = std::fs::metadata(&self.file).map_err(failed)?;
-        let mode = meta.permissions().mode() & 0o7777;
-        stdx::durable::write_atomic(path, bytes, mode).map_err(failed)?;
-        // As root the file would be root's, and its owner could not change it any more.
-        let _ = std::os::unix::fs::chown(path, Some(meta.uid()), Some(meta.gid()));
-        Ok(())
+        stdx::durable::write_like(path, bytes, &self.file).map_err(failed)
     }
 
     fn standby(&self) -> Result<Vec<u8>, Failure> {
@@ -158,6 +157,11 @@ impl Way for Nginx {
     async fn ready(&self) -> Result<Option<u64>, Failure> {
         read(&self.file)?;
         self.standby()?;
+        stdx::durable::may_replace(&self.file).map_err(|error| {
+            let text = format!("'{}' cannot be replaced: {error}", self.file.display());
+            Failure::terminal("RF1164", text)
+                .hint("run rollforward as its owner (who may write into its folder) or root")
+        })?;
         self.tested().await?;
         if let Some(probe) = &self.probe {
             let asked = probe.client.get(&probe.url).send().await;
@@ -194,6 +198,8 @@ impl Way for Nginx {
                 return Err(changed(&self.file.display().to_string(), &what));
             }
             self.write(Path::new(&before.copy), &now)?;
+            // Whatever a switch before has left: this content is not loaded yet.
+            self.set_mark(LOADING, &standby)?;
             self.write(&self.file, &standby)?;
         }
         if let Err(failure) = self.tested().await {

@@ -112,9 +112,16 @@ impl Effect for Writers {
         self.bring(context, starts(context)).await
     }
 
-    /// One that was stopped runs again if it ran; one that was started is stopped.
+    /// One that was stopped runs again if it ran; one that was started is stopped. One that was
+    /// found as it should be is nobody's to change.
     async fn undo(&self, context: &StepContext) -> Result<String, Failure> {
-        let ran = context.originals.get(&object(context)).is_none_or(|seen| seen == "running");
+        let Some(seen) = context.originals.get(&object(context)) else {
+            return Ok("it was never touched".into());
+        };
+        let ran = seen == "running";
+        if ran && context.step.kind == StepKind::ActivateSite {
+            return Ok("it ran before: left so".into());
+        }
         let to_run = !starts(context) && ran;
         self.bring(context, to_run).await?;
         let wanted = if to_run { Runs::Yes } else { Runs::No };

@@ -101,7 +101,7 @@ impl Bench {
 
     /// The first requests that `is_meant` come to these ends, all others to their own.
     fn spoil(&self, is_meant: fn(&ApiRequest) -> bool, mishaps: &[ApiMishap]) {
-        let mut mishaps = mishaps.to_vec().into_iter();
+        let mut mishaps = mishaps.iter().copied();
         self.wire.spoil(move |request| match is_meant(request) {
             true => mishaps.next().unwrap_or(ApiMishap::None),
             false => ApiMishap::None,

@@ -417,13 +417,23 @@ async fn a_standby_file_that_nginx_refuses_leaves_everything_as_it_was() {
     let before = fs::read(&file).unwrap();
     let (_, mut switch) = steps(by_nginx(&nginx));
     let providers = providers();
-    fs::write(nginx.path("standby.inc"), "upstream shop { nonsense; }\n").unwrap();
+    let nonsense = "upstream shop { nonsense; }\n";
+    fs::write(nginx.path("standby.inc"), nonsense).unwrap();
+    // As a switch of another night left it, which somebody took back by hand.
+    let mark = nginx.path(".upstream.inc.rollforward-mark");
+    fs::write(&mark, format!("loaded {}\n", digest(nonsense))).unwrap();
     let failure = switched(&providers, &mut switch).await.unwrap_err();
+    assert!(!fs::read_to_string(&mark).unwrap().starts_with("loaded"), "it would count as done");
     expect(&failure, "RF1164", &["nonsense"]);
     assert_eq!(fs::read(&file).unwrap(), before);
     assert_eq!(nginx.answers().as_deref(), Some("primary"));
     fs::remove_file(nginx.path("standby.inc")).unwrap();
     expect_missing(&refused(by_nginx(&nginx)).await, "standby.inc");
+}
+
+fn digest(text: &str) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[track_caller]

@@ -15,14 +15,14 @@ pub(super) fn kubectl(context: &str, namespace: &str) -> String {
 
 /// Adds to the steps what is known of the clusters: their identity, the manifests, and what is
 /// paused before anything is stopped.
-pub(super) fn add(steps: &mut Vec<Step>, mode: Mode, facts: &KubernetesFacts) {
+pub(super) fn add(steps: &mut Vec<Step>, mode: Mode, is_at_site: bool, facts: &KubernetesFacts) {
     match mode {
         Mode::Incident => {
             let pauses = facts.pauses.iter().map(|it| pause(it, Stage::Shut, UndoWhen::Reopening));
             let at = steps.iter().position(|step| step.kind == StepKind::StopWriter);
             let at = at.unwrap_or(steps.len());
             steps.splice(at..at, pauses);
-            steps.extend(facts.pauses.iter().flat_map(resume));
+            steps.extend(facts.pauses.iter().flat_map(|fact| resume(fact, is_at_site)));
         }
         // The way back is part of a drill.
         Mode::Drill => {
@@ -83,12 +83,20 @@ fn pause(fact: &PauseFact, stage: Stage, when: UndoWhen) -> Step {
 }
 
 /// Goes on once what it manages says what we have made of it.
-fn resume(fact: &PauseFact) -> Vec<Step> {
-    let confirm = fact.owns_setting.then(|| {
-        let text = format!(
-            "the source that {} {} applies names the new database: else it puts the old one back",
-            fact.manager, fact.object
-        );
+fn resume(fact: &PauseFact, is_at_site: bool) -> Vec<Step> {
+    let says = match (fact.owns_setting, is_at_site) {
+        (true, false) => Some("names the new database: else it puts the old one back"),
+        (false, true) => Some(
+            "says that the applications run here: else it takes them down to what a standby has",
+        ),
+        (true, true) => Some(
+            "names the new database, and says that the applications run here: else it puts back \
+             what a standby has",
+        ),
+        (false, false) => None,
+    };
+    let confirm = says.map(|says| {
+        let text = format!("the source that {} {} applies {says}", fact.manager, fact.object);
         step(Stage::Protect, "confirm", &fact.object, StepKind::Confirm)
             .effect(format!("a person confirms: {text}"))
             .with("text", text)
@@ -102,4 +110,34 @@ fn resume(fact: &PauseFact) -> Vec<Step> {
         .maybe_command(by_hand::manager(&fact.context, fact.manager, &fact.object, false))
         .done();
     confirm.into_iter().chain(std::iter::once(resumed)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manager_goes_on_when_somebody_has_seen_to_its_source() {
+        let check = |owns_setting, is_at_site, expect: Option<&str>| {
+            let fact = PauseFact {
+                context: "prod".into(),
+                manager: "flux-kustomization",
+                object: "flux-system/apps".into(),
+                of: "Deployment odoo/odoo".into(),
+                owns_setting,
+            };
+            let steps = resume(&fact, is_at_site);
+            assert_eq!(steps.last().unwrap().kind, StepKind::ResumeManager);
+            let asked = steps.iter().find(|step| step.kind == StepKind::Confirm);
+            assert_eq!(asked.is_some(), expect.is_some());
+            if let (Some(asked), Some(expect)) = (asked, expect) {
+                assert!(asked.effect.contains(expect), "{}", asked.effect);
+            }
+        };
+        check(false, false, None);
+        check(true, false, Some("names the new database"));
+        // A standby has no replicas in its source.
+        check(false, true, Some("says that the applications run here"));
+        check(true, true, Some("names the new database, and says that"));
+    }
 }

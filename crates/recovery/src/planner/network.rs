@@ -35,6 +35,8 @@ impl Site<'_> {
             .host(host)
             .command(self.open_network_by_hand(network))
             .predicted(10)
+            // It is restarted, and its checkpoint may have much to write.
+            .patient(900)
             .done();
         let probes = self.inventory.kubernetes.probes.iter().filter(|(table, _)| {
             writers.iter().any(

@@ -32,9 +32,8 @@ pub async fn undoable(effect: &dyn Effect, context: &mut StepContext) -> Outcome
     let before = effect.probe(context).await;
     expect(before == Found::Absent, "nothing is there before", &format!("{before:?}"))?;
     effect.precheck(context).await.map_err(|failure| failure.message)?;
-    if let Some((object, value)) =
-        effect.original(context).await.map_err(|failure| failure.message)?
-    {
+    let original = effect.original(context).await.map_err(|failure| failure.message)?;
+    if let Some((object, value)) = original.clone() {
         context.originals.entry(object).or_insert(value);
     }
     effect.act(context).await.map_err(|failure| failure.message)?;
@@ -61,7 +60,25 @@ pub async fn undoable(effect: &dyn Effect, context: &mut StepContext) -> Outcome
     effect.act(context).await.map_err(|failure| format!("acted again: {}", failure.message))?;
     let there = settled(effect, context).await;
     expect(there == Found::Done, "it can be done again", &format!("{there:?}"))?;
+    if let Some((object, _)) = original {
+        found_done_is_left(effect, context, &object).await?;
+    }
     effect.undo(context).await.map(drop).map_err(|failure| failure.message)
+}
+
+/// What a run found as it should be, it never touched: nothing is kept of it, and a rollback
+/// leaves it so.
+async fn found_done_is_left(
+    effect: &dyn Effect,
+    context: &mut StepContext,
+    object: &str,
+) -> Outcome {
+    let kept = context.originals.remove(object);
+    let undone = effect.undo(context).await.map(drop).map_err(|failure| failure.message);
+    let there = settled(effect, context).await;
+    context.originals.extend(kept.map(|kept| (object.to_owned(), kept)));
+    undone?;
+    expect(there == Found::Done, "what was found done is left", &format!("{there:?}"))
 }
 
 /// For an effect that only looks: it may be repeated, and says the same.
