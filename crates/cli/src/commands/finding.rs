@@ -129,7 +129,7 @@ fn list(context: &Context<'_>, arguments: &ListArguments) -> anyhow::Result<u8> 
             config.service(Some(name))?;
         }
         let mut found = Vec::new();
-        for home in open_homes(&config, context.printer).await? {
+        for home in open_homes(&config, false, context.printer).await? {
             found.extend(findings(&home).await?);
         }
         found.retain(|finding| {

@@ -19,7 +19,7 @@ pub(crate) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
     let config = context.config()?;
     block_on(async {
         let mut found = Vec::new();
-        for home in open_homes(&config, context.printer).await? {
+        for home in open_homes(&config, false, context.printer).await? {
             for name in home.runs().await? {
                 match home.load(&name).await {
                     Ok(loaded) => found.push(Report::of(&loaded)?),

@@ -34,7 +34,11 @@ fn candidates(config: &Config, service: Option<&Service>) -> Vec<String> {
 }
 
 /// The homes of all services. One that does not answer hides no other one.
-pub(crate) async fn open_homes(config: &Config, printer: &Printer) -> anyhow::Result<Vec<Home>> {
+pub(crate) async fn open_homes(
+    config: &Config,
+    writes: bool,
+    printer: &Printer,
+) -> anyhow::Result<Vec<Home>> {
     let mut firsts = BTreeSet::new();
     let (mut homes, mut failed) = (Vec::new(), None);
     let services: Vec<Option<&Service>> = match config.services.is_empty() {
@@ -45,7 +49,7 @@ pub(crate) async fn open_homes(config: &Config, printer: &Printer) -> anyhow::Re
         if !firsts.insert(candidates(config, service).into_iter().next()) {
             continue;
         }
-        match open_home(config, service, false, printer).await {
+        match open_home(config, service, writes, printer).await {
             Ok(home) => homes.push(home),
             Err(error) => {
                 printer.note(&format!("warning: {error:#}"));

@@ -61,7 +61,7 @@ fn list(context: &Context<'_>) -> anyhow::Result<u8> {
     let config = context.config()?;
     block_on(async {
         let mut found = Vec::new();
-        for home in open_homes(&config, context.printer).await? {
+        for home in open_homes(&config, false, context.printer).await? {
             found.extend(incidents(&home).await?);
         }
         found.sort_by_key(|incident| std::cmp::Reverse(incident.started));

@@ -6,7 +6,7 @@ use stdx::{Clock, SystemClock};
 use super::super::Context;
 use crate::orchestra::attend::{Told, attend};
 use crate::orchestra::driverless::{Seen, attend_runs};
-use crate::orchestra::open_home;
+use crate::orchestra::open_homes;
 use crate::output::count;
 use crate::wiring::block_on;
 
@@ -17,21 +17,22 @@ pub(super) fn run(context: &Context<'_>) -> anyhow::Result<u8> {
     let config = context.config()?;
     let clock = SystemClock::new();
     block_on(async {
-        let home = open_home(&config, None, true, context.printer).await?;
         let recent = |incident: &Incident| {
             let last = incident.entries.last().map_or(incident.opened, |entry| entry.at);
             clock.now().duration_since(last).as_secs() < AFTERMATH_SECONDS
         };
-        let mut told: Vec<Told> = Vec::new();
+        let (mut told, mut runs) = (Vec::<Told>::new(), Vec::new());
         let mut open = 0_usize;
-        for incident in incidents(&home).await? {
-            let is_open = incident.state != IncidentState::Closed;
-            open += usize::from(is_open);
-            if is_open || recent(&incident) {
-                told.extend(attend(&config, &home, &incident.id, &clock).await?);
+        for home in open_homes(&config, true, context.printer).await? {
+            for incident in incidents(&home).await? {
+                let is_open = incident.state != IncidentState::Closed;
+                open += usize::from(is_open);
+                if is_open || recent(&incident) {
+                    told.extend(attend(&config, &home, &incident.id, &clock).await?);
+                }
             }
+            runs.extend(attend_runs(&config, &home, &clock, context.printer).await?);
         }
-        let runs = attend_runs(&config, &home, &clock, context.printer).await?;
         Ok(print(context, open, &told, &runs))
     })
 }
