@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use recovery::duty::driverless::{Driverless, FORGOTTEN_AFTER, LOG_PREFIX};
-use recovery::journal::{Home, HomeError, Incident, append_incident, load_incident};
+use recovery::journal::{Home, HomeError, Incident, IncidentEntry, append_incident, load_incident};
 use recovery::machine::State;
 use recovery::plan::Plan;
 use stdx::{Clock, Id};
@@ -68,22 +68,35 @@ async fn attend_run(
         "" => format!("{LOG_PREFIX}{run}"),
         incident => incident.to_owned(),
     };
-    let log = match load_incident(home, &id).await {
-        Ok(log) => Some(log),
-        Err(HomeError::NoRun { .. }) => None,
-        Err(error) => return Err(error.into()),
-    };
-    let entries = log.as_ref().map_or(&[][..], |log| &log.entries);
-    let due = found.duties(entries, channels, escalate, clock.now());
-    let mut told = Vec::new();
-    if !due.is_empty() && log.is_none() {
+    let due = |log: &[IncidentEntry]| found.duties(log, channels, escalate, clock.now());
+    let mut seen = Seen { run: run.into(), service: service.clone(), told: Vec::new() };
+    let log = told_before(home, &id).await?;
+    if due(&log).is_empty() {
+        return Ok(Some(seen));
+    }
+    if log.is_empty() {
         append_incident(home, &id, &found.opening(service, clock.now())).await?;
     }
-    if !due.is_empty() {
-        let incident = log.as_ref().filter(|_| !state.incident.is_empty());
-        told = tell_all(config, home, &id, (&state, incident), &found, due, clock).await?;
+    // Another host may look in the same second: one of all tells.
+    let teller = Id::random().to_string();
+    append_incident(home, &id, &found.telling(&teller, false, clock.now())).await?;
+    let log = load_incident(home, &id).await?;
+    if found.is_told_by(&log.entries, &teller) {
+        let due = due(&log.entries);
+        let incident = Some(&log).filter(|_| !state.incident.is_empty());
+        seen.told = tell_all(config, home, &id, (&state, incident), &found, due, clock).await?;
+        append_incident(home, &id, &found.telling(&teller, true, clock.now())).await?;
     }
-    Ok(Some(Seen { run: run.into(), service: service.clone(), told }))
+    Ok(Some(seen))
+}
+
+/// What was said of the run's incident, or in a log of its own.
+async fn told_before(home: &Home, id: &str) -> Result<Vec<IncidentEntry>, HomeError> {
+    match load_incident(home, id).await {
+        Ok(log) => Ok(log.entries),
+        Err(HomeError::NoRun { .. }) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Tells all at once: one that does not answer must not keep the others waiting.

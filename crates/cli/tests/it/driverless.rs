@@ -1,6 +1,7 @@
 //! Runs whose driver is gone: nobody but `incident watch` says so, from any host, once.
 
 use std::fs;
+use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
@@ -74,6 +75,32 @@ fn escalating(vendors: &Vendors, room: &Endpoint) -> Shop {
     shop
 }
 
+/// Several hosts look in the same second; what all of them told.
+fn look_at_once(shop: &Shop, run: &str) -> Vec<String> {
+    let looks: Vec<_> = (0..4)
+        .map(|_| {
+            let mut watch = shop.site.command("incident watch");
+            watch.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    let mut told = Vec::new();
+    for look in looks {
+        let watched = Ran::from_output("watch".into(), &look.wait_with_output().unwrap()).done();
+        assert_eq!(text(&watched, "driverless.0.run"), run);
+        for it in watched["driverless"][0]["told"].as_array().unwrap() {
+            told.push(["channel", "what", "outcome"].map(|name| text(it, name)).join(" "));
+        }
+    }
+    told
+}
+
+#[track_caller]
+fn assert_lines(page: &str, lines: &[String]) {
+    for line in lines {
+        assert!(page.lines().any(|seen| seen == line), "{line}: {page}");
+    }
+}
+
 #[test]
 fn a_run_whose_driver_is_gone_is_told_of_until_a_driver_goes_on() {
     let (vendors, room) = (Vendors::start(), Endpoint::start("token"));
@@ -90,20 +117,14 @@ fn a_run_whose_driver_is_gone_is_told_of_until_a_driver_goes_on() {
     assert_eq!(watched["driverless"], json!([]));
 
     age(&shop, &run);
-    let watched = shop.site.run("incident watch").done();
-    assert_eq!(text(&watched, "driverless.0.run"), run);
-    let told: Vec<String> = [0, 1]
-        .map(|at| {
-            let at = format!("driverless.0.told.{at}");
-            ["channel", "what", "outcome"].map(|it| text(&watched, &format!("{at}.{it}"))).join(" ")
-        })
-        .into();
+    let told = look_at_once(&shop, &run);
     assert_eq!(told, ["pager no driver told", "room no driver told"]);
     let page = heard.pages("no driver").remove(0);
     assert!(page.starts_with(&format!("run {run} has no driver, for 10 min")), "{page}");
-    for line in ["at restore.cluster.shop".into(), format!("rollforward run resume {run}")] {
-        assert!(page.lines().any(|seen| seen == line), "{line}: {page}");
-    }
+    assert_lines(
+        &page,
+        &["at restore.cluster.shop".into(), format!("rollforward run resume {run}")],
+    );
     // Nobody does: the next person is asked, by another host, once for all that look.
     let elsewhere = Elsewhere::reached(&shop);
     let watch_there =
@@ -126,12 +147,13 @@ fn a_run_whose_driver_is_gone_is_told_of_until_a_driver_goes_on() {
     watch_there();
     let page = heard.pages("waits without a driver").remove(0);
     assert!(page.starts_with(&format!("run {run} waits for a person, without a driver")), "{page}");
-    for line in [
-        format!("1. rollforward run approve {run} --gate open.point"),
-        format!("2. rollforward run resume {run}"),
-    ] {
-        assert!(page.lines().any(|seen| seen == line), "{line}: {page}");
-    }
+    assert_lines(
+        &page,
+        &[
+            format!("1. rollforward run approve {run} --gate open.point"),
+            format!("2. rollforward run resume {run}"),
+        ],
+    );
     assert_eq!(heard.pages("waits without a driver").len(), 1);
     say(&shop, &format!("run approve {run}"), "secondary").done();
     let report = say(&shop, &format!("run resume {run} --no-wait"), "oncall").done();

@@ -160,14 +160,13 @@ fn services_with_repositories_of_their_own_keep_their_journals_apart() {
         other.conninfo(),
         other.install().bindir.display()
     );
-    let config = fs::read_to_string(site.config()).unwrap() + &tables;
-    fs::write(site.config(), &config).unwrap();
+    site.append_config(&tables);
     site.run("init --cluster billing --enable-archiving").done();
     let service = format!(
         "\n[service.billing]\nobjectives = {{ rpo = \"15m\", rto = \"4h\" }}\n\
          database = {{ cluster = \"billing\", name = \"postgres\", directory = \"{at}\" }}\n"
     );
-    fs::write(site.config(), config + &service).unwrap();
+    site.append_config(&service);
     site.run("backup billing").done();
     for service in ["shop", "billing"] {
         let drill = format!("drill {service} --copy --latest --as oncall");
@@ -186,8 +185,7 @@ fn services_with_repositories_of_their_own_keep_their_journals_apart() {
     };
     assert_eq!(services("runs", "runs"), ["billing", "shop"], "the newest first");
     assert_eq!(services("incident list", "incidents"), ["billing", "shop"]);
-    let watched = site.run("incident watch").done();
-    assert_eq!(watched["open"], 2, "{watched}");
+    assert_eq!(site.run("incident watch").done()["open"], 2, "in both homes");
     // One that is away hides no other one.
     fs::rename(site.folder.join("aaa"), site.folder.join("away")).unwrap();
     assert_eq!(services("runs", "runs"), ["shop"]);

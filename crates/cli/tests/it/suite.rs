@@ -130,7 +130,7 @@ impl Suite {
         let bindir = self.site.cluster.install().bindir.display();
         let programs = format!("[cluster.shop]\nbin_directory = \"{bindir}\"\n");
         let config = config.replacen("[cluster.shop]\n", &programs, 1);
-        fs::write(self.site.config(), config + &self.service()).unwrap();
+        self.site.write_config(&(config + &self.service()));
         init(&mut self.site.command("init --enable-archiving"));
         self.first("backup shop").done();
     }

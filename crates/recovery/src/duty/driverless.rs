@@ -15,6 +15,9 @@ use crate::service::Escalation;
 /// A run that nothing was written of for so long is history: it is not told of any more.
 pub const FORGOTTEN_AFTER: Duration = Duration::from_secs(7 * 86_400);
 
+/// So long somebody who set out to tell is believed to be telling.
+const TELLING_MAX_SECONDS: i64 = 120;
+
 /// Begins the name under which is kept what was told of a run that belongs to no incident.
 pub const LOG_PREFIX: &str = "driverless-";
 
@@ -91,6 +94,41 @@ impl Driverless {
         }
         wanted.retain(|duty| is_owed(log, &name, duty, now));
         wanted
+    }
+
+    /// The entry that says that somebody sets out to tell, or is over with it: several hosts look
+    /// in the same second, and entries have one order for all of them.
+    #[must_use]
+    pub fn telling(&self, teller: &str, is_over: bool, at: Timestamp) -> IncidentEntry {
+        let fields = Parameters::from([
+            (OF.into(), self.name()),
+            ("teller".into(), teller.to_owned()),
+            ("over".into(), is_over.to_string()),
+        ]);
+        IncidentEntry { kind: "telling".into(), at, by: "rollforward".into(), fields }
+    }
+
+    /// Whether it is this one's to tell: of those who set out, the first that has not come to an
+    /// end or been away for too long.
+    #[must_use]
+    pub fn is_told_by(&self, log: &[IncidentEntry], teller: &str) -> bool {
+        let name = self.name();
+        let mut holder: Option<(&str, Timestamp)> = None;
+        for entry in log.iter().filter(|it| it.kind == "telling") {
+            let field = |name: &str| entry.fields.get(name).map_or("", String::as_str);
+            if field(OF) != name {
+                continue;
+            }
+            let is_gone =
+                |since: Timestamp| entry.at.duration_since(since).as_secs() >= TELLING_MAX_SECONDS;
+            holder = match holder {
+                Some((id, _)) if id == field("teller") => None,
+                Some(held) if !is_gone(held.1) => Some(held),
+                _ if field("over") == "true" => None,
+                _ => Some((field("teller"), entry.at)),
+            };
+        }
+        holder.is_some_and(|(id, _)| id == teller)
     }
 
     /// The entry that keeps how telling went.

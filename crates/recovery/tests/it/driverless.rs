@@ -97,6 +97,29 @@ async fn a_channel_that_is_down_is_tried_again_and_keeps_nobody_from_coming_next
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_all_that_look_at_once_one_tells_and_another_when_that_one_is_gone() {
+    let (bench, last) = killed(40).await;
+    let loaded = bench.home.load(RUN).await.unwrap();
+    let state = State::replay(&loaded.records).unwrap();
+    let at = |seconds: i64| last + jiff::SignedDuration::from_secs(100 + seconds);
+    let found = Driverless::of(&loaded, &state, at(0)).unwrap();
+    let tells = |log: &[IncidentEntry]| -> Vec<&str> {
+        ["a", "b", "c"].into_iter().filter(|teller| found.is_told_by(log, teller)).collect()
+    };
+    let mut log = vec![found.telling("a", false, at(0)), found.telling("b", false, at(0))];
+    assert_eq!(tells(&log), ["a"]);
+    // Who came too late may come again, when the first one is over, or gone.
+    let over = [&log[..], &[found.telling("a", true, at(5)), found.telling("c", false, at(5))]];
+    assert_eq!(tells(&over.concat()), ["c"]);
+    log.push(found.telling("c", false, at(119)));
+    assert_eq!(tells(&log), ["a"]);
+    log.push(found.telling("b", false, at(120)));
+    assert_eq!(tells(&log), ["b"]);
+    log.push(found.telling("a", true, at(121)));
+    assert_eq!(tells(&log), ["b"], "the one that was gone ends nothing");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_run_that_waits_says_for_what_and_one_that_was_paused_asks_nobody_else() {
     let mut service = sample::shop();
     service.checklist = vec!["the invoices are there".into()];

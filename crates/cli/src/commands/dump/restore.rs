@@ -209,13 +209,10 @@ async fn from_others(
         let what = "a dump of others does not say where it goes: --database NAME".to_owned();
         return Err(Error::Usage(what).into());
     };
-    let is_ours = arguments.globals
-        || arguments.source_database.is_some()
-        || !(arguments.schemas.is_empty() && arguments.tables.is_empty())
-        || !arguments.without_data_of.is_empty()
-        || !arguments.without.is_empty()
-        || !arguments.role_map.is_empty();
-    if is_ours {
+    let choices =
+        [&arguments.schemas, &arguments.tables, &arguments.without_data_of, &arguments.without];
+    let is_plain = choices.iter().all(|list| list.is_empty()) && arguments.role_map.is_empty();
+    if arguments.globals || arguments.source_database.is_some() || !is_plain {
         let what =
             "--globals, --source-database, --role-map and choices of tables are for dumps of ours";
         return Err(Error::Usage(what.into()).into());
