@@ -285,7 +285,8 @@ mod tests {
     #[test]
     fn a_table_goes_with_what_is_its_own_and_what_refers_to_it_is_told() {
         let begin = "left out, for what it refers to: fk constraint";
-        let note = format!("{begin} public customer of old fkey app; {begin} Odd schema big one fkey app");
+        let note =
+            format!("{begin} public customer of old fkey app; {begin} Odd schema big one fkey app");
         check(&["customer"], &format!("5 6 220 222 223 221 | {note}"));
         check(&["public.*er"], &format!("5 6 220 222 223 221 | {note}"));
         check(&["cust*", "Odd schema.*", "n?mes", "log by *"], "5 6 | ");
