@@ -36,7 +36,8 @@ fn shop(s3: &S3) -> Shop {
         "INSERT INTO receipts VALUES ('receipts/1'), ('receipts/2'), ('receipts/3')",
     );
     // What production allows its applications must not end a run that copies files for minutes.
-    let short = "ALTER ROLE postgres IN DATABASE shop SET idle_in_transaction_session_timeout = '1ms'";
+    let short =
+        "ALTER ROLE postgres IN DATABASE shop SET idle_in_transaction_session_timeout = '1ms'";
     shop.site.cluster.psql_in("shop", short);
     // The newest moment that a drill restores knows them.
     shop.site.archive();

@@ -110,15 +110,13 @@ fn install(kubernetes: &Kubernetes, kind: [&str; 4], object: &str, spec: &Value)
     format!("{list}/{name}")
 }
 
-#[test]
-fn a_drill_lets_only_those_wait_that_manage_its_own_objects() {
+/// Managers of production's objects, and of the drill's: by their paths.
+fn managers(engine: &Engine) -> [[String; 2]; 2] {
     const KUSTOMIZATION: [&str; 4] =
         ["kustomize.toolkit.fluxcd.io", "v1", "Kustomization", "kustomizations"];
     const RELEASE: [&str; 4] = ["helm.toolkit.fluxcd.io", "v2", "HelmRelease", "helmreleases"];
     const APPLICATION: [&str; 4] = ["argoproj.io", "v1alpha1", "Application", "applications"];
-    let engine = Engine::open(Place::File);
-    let (site, kubernetes) = (&engine.site, &engine.kubernetes);
-    engine.declare_drill();
+    let kubernetes = &engine.kubernetes;
     let automated = json!({ "syncPolicy": { "automated": { "selfHeal": true } } });
     let interval = json!({ "interval": "1m" });
     let production = [
@@ -129,17 +127,29 @@ fn a_drill_lets_only_those_wait_that_manage_its_own_objects() {
         install(kubernetes, RELEASE, "engine-drill/apps", &interval),
         install(kubernetes, APPLICATION, "engine-drill/settings", &automated),
     ];
-    let labels = |group: &str, namespace: &str| {
-        json!({ "metadata": { "labels": { format!("{group}/name"): "apps",
-            format!("{group}/namespace"): namespace } } })
-    };
-    let tracked = |namespace: &str| {
-        let id = format!("{namespace}_settings:/ConfigMap:{namespace}/settings");
-        json!({ "metadata": { "annotations": { "argocd.argoproj.io/tracking-id": id } } })
-    };
+    [production, drills]
+}
+
+/// Flux's mark on the workload, and Argo CD's on the setting, of a namespace.
+fn are_managed(engine: &Engine, namespace: &str, flux: &str) {
+    let at = |path: &str| path.replace("/engine/", &format!("/{namespace}/"));
+    let labels = json!({ "metadata": { "labels": { format!("{flux}/name"): "apps",
+        format!("{flux}/namespace"): namespace } } });
+    engine.kubernetes.patch(&at(DEPLOYMENT), &labels);
+    let id = format!("{namespace}_settings:/ConfigMap:{namespace}/settings");
+    let tracked =
+        json!({ "metadata": { "annotations": { "argocd.argoproj.io/tracking-id": id } } });
     let settings = "/api/v1/namespaces/engine/configmaps/settings";
-    kubernetes.patch(DEPLOYMENT, &labels("kustomize.toolkit.fluxcd.io", "engine"));
-    kubernetes.patch(settings, &tracked("engine"));
+    engine.kubernetes.patch(&at(settings), &tracked);
+}
+
+#[test]
+fn a_drill_lets_only_those_wait_that_manage_its_own_objects() {
+    let engine = Engine::open(Place::File);
+    let (site, kubernetes) = (&engine.site, &engine.kubernetes);
+    engine.declare_drill();
+    let [production, drills] = managers(&engine);
+    are_managed(&engine, "engine", "kustomize.toolkit.fluxcd.io");
     site.archive();
     // The user has no right to tell production's managers anything.
     engine.act_as("recovery");
@@ -164,9 +174,7 @@ fn a_drill_lets_only_those_wait_that_manage_its_own_objects() {
     assert_eq!((seen(&production), seen(&drills)), before, "nobody was told anything");
 
     // Its own objects are managed as well: those managers wait, and go on as they did.
-    let drill = |path: &str| path.replace("/engine/", "/engine-drill/");
-    kubernetes.patch(&drill(DEPLOYMENT), &labels("helm.toolkit.fluxcd.io", "engine-drill"));
-    kubernetes.patch(&drill(settings), &tracked("engine-drill"));
+    are_managed(&engine, "engine-drill", "helm.toolkit.fluxcd.io");
     let words = [
         "--manager",
         "flux-helmrelease=engine-drill/apps",

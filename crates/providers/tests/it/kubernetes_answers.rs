@@ -100,8 +100,8 @@ impl Bench {
     }
 
     /// The first requests that `is_meant` come to these ends, all others to their own.
-    fn spoil(&self, is_meant: fn(&ApiRequest) -> bool, mishaps: &[ApiMishap]) {
-        let mut mishaps = mishaps.iter().copied();
+    fn spoil(&self, is_meant: fn(&ApiRequest) -> bool, mishaps: Vec<ApiMishap>) {
+        let mut mishaps = mishaps.into_iter();
         self.wire.spoil(move |request| match is_meant(request) {
             true => mishaps.next().unwrap_or(ApiMishap::None),
             false => ApiMishap::None,
@@ -154,7 +154,7 @@ async fn answers_that_pass_are_waited_out_and_the_setting_is_written_once() {
     ];
     for (is_meant, mishaps, failed) in cases {
         bench.reset();
-        bench.spoil(is_meant, mishaps);
+        bench.spoil(is_meant, mishaps.to_vec());
         let driven = bench.drive("switch.setting").await;
         assert_eq!(driven.ended, restored(), "{mishaps:?}: {driven:?}");
         assert_eq!(codes(&driven), failed, "{mishaps:?}: {driven:?}");
@@ -173,7 +173,7 @@ async fn workloads_and_jobs_are_changed_once_whatever_is_lost() {
     for mishap in [LostAnswer, Status(409), Status(503), Cut] {
         bench.kubernetes.patch(API, &json!({ "spec": { "replicas": 1 } }));
         bench.kubernetes.wait_for_rollout("default", "api");
-        bench.spoil(is_change, &[mishap]);
+        bench.spoil(is_change, vec![mishap]);
         let driven = bench.drive("shut.writer.default/api").await;
         assert_eq!(driven.ended, restored(), "{mishap:?}: {driven:?}");
         assert_eq!((driven.failed.len(), bench.wire.changes().len()), (1, 1), "{mishap:?}");
@@ -187,7 +187,7 @@ async fn workloads_and_jobs_are_changed_once_whatever_is_lost() {
             let name = job["metadata"]["name"].as_str().unwrap();
             bench.kubernetes.delete(&format!("{jobs}/{name}?propagationPolicy=Background"));
         }
-        bench.spoil(is_change, &[mishap]);
+        bench.spoil(is_change, vec![mishap]);
         let driven = bench.drive("switch.reach.prod").await;
         assert_eq!(driven.ended, restored(), "{mishap:?}: {driven:?}");
         assert_eq!((driven.failed.len(), bench.wire.changes().len()), (1, 1), "{mishap:?}");

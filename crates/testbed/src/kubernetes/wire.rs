@@ -74,6 +74,16 @@ impl ApiWire {
         Self { shared, listener: Some(listener), folder }
     }
 
+    /// Where it listens: `https://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.shared.port.number())
+    }
+
+    /// The file (PEM) with the certificate that signed its own.
+    pub fn authority(&self) -> PathBuf {
+        tls::authority(&self.folder)
+    }
+
     /// A configuration for clients that act as `user` through this wire.
     ///
     /// # Panics

@@ -1,7 +1,10 @@
 //! Kubernetes: what its API takes and refuses.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
-use testbed::Kubernetes;
+use testbed::ApiMishap::{self, Busy, Cut, Leaves, LostAnswer, Silence, Status};
+use testbed::{ApiWire, Kubernetes};
 
 const MAP: &str = "/api/v1/namespaces/default/configmaps/shop";
 
@@ -41,4 +44,46 @@ fn objects_are_kept_and_users_may_do_what_was_granted() {
 
     kubernetes.delete(MAP);
     assert_eq!(kubernetes.find(MAP), None);
+}
+
+/// How `curl` ends, and the status that it saw, when it makes the map.
+fn made(kubernetes: &Kubernetes, wire: &ApiWire) -> (i32, String) {
+    let mut command = Command::new("curl");
+    command.args(["-sS", "-m", "3", "-o", "/dev/null", "-w", "%{http_code} %header{retry-after}"]);
+    command.arg("--cacert").arg(wire.authority());
+    command.args(["-H", &format!("Authorization: Bearer {}", kubernetes.token("admin"))]);
+    command.args(["-H", "Content-Type: application/json", "-d", &map("a").to_string()]);
+    command.arg(format!("{}{}", wire.url(), MAP.trim_end_matches("/shop")));
+    let output = command.output().unwrap();
+    let seen = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+    (output.status.code().unwrap(), seen)
+}
+
+#[test]
+fn a_wire_spoils_what_its_script_says_and_notes_what_the_server_saw() {
+    let kubernetes = Kubernetes::start();
+    let wire = kubernetes.wire();
+    let check = |mishap: ApiMishap, ended: i32, seen: &str, is_there: bool| {
+        wire.spoil(move |_| mishap);
+        assert_eq!(made(&kubernetes, &wire), (ended, seen.to_owned()), "{mishap:?}");
+        let struck: &[ApiMishap] = if mishap == ApiMishap::None { &[] } else { &[mishap] };
+        assert_eq!(wire.struck(), struck);
+        assert_eq!(kubernetes.find(MAP).is_some(), is_there, "{mishap:?}");
+        assert_eq!(wire.changes().len(), usize::from(is_there), "{mishap:?}: {:?}", wire.passed());
+        if is_there {
+            kubernetes.delete(MAP);
+        }
+    };
+    check(ApiMishap::None, 0, "201", true);
+    check(Status(503), 0, "503", false);
+    check(Busy(None), 0, "429", false);
+    check(Busy(Some(7)), 0, "429 7", false);
+    // curl: 28 is a deadline, 52 nothing at all, 7 nobody who listens.
+    check(Silence, 28, "000", false);
+    check(Cut, 56, "000", false);
+    check(LostAnswer, 56, "000", true);
+    check(Leaves, 0, "201", true);
+    assert_eq!(made(&kubernetes, &wire).0, 7);
+    wire.comes_back();
+    check(ApiMishap::None, 0, "201", true);
 }
