@@ -27,7 +27,7 @@ pub(crate) struct Ready {
 /// # Errors
 /// See [`Error`].
 pub(crate) async fn check(repository: &Repository, options: &Options) -> Result<Ready, Error> {
-    let client = Client::connect(&options.connection).await?;
+    let client = Client::connect(&options.connection).await?.unlimited().await?;
     let server = client.server().await?;
     if server.in_recovery {
         return Err(Error::InRecovery { cluster: options.cluster.clone() });

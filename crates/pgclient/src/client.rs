@@ -76,6 +76,21 @@ impl Client {
         self
     }
 
+    /// The same session without the server's own limits, which are for applications: statements
+    /// and waits for locks may take long, and it may stand idle, also in a transaction.
+    ///
+    /// # Errors
+    /// As [`query_text`](Self::query_text).
+    pub async fn unlimited(self) -> Result<Self, Error> {
+        // The last one is there from 17 on.
+        let sql = "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_session_timeout = 0; \
+                   SET idle_in_transaction_session_timeout = 0; \
+                   SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings \
+                   WHERE name = 'transaction_timeout'";
+        self.query_text(sql, self.deadline).await?;
+        Ok(self)
+    }
+
     /// How the connection was opened.
     #[must_use]
     pub fn options(&self) -> &ConnectOptions {

@@ -35,10 +35,6 @@ fn shop(s3: &S3) -> Shop {
         "shop",
         "INSERT INTO receipts VALUES ('receipts/1'), ('receipts/2'), ('receipts/3')",
     );
-    // What production allows its applications must not end a run that copies files for minutes.
-    let short =
-        "ALTER ROLE postgres IN DATABASE shop SET idle_in_transaction_session_timeout = '1ms'";
-    shop.site.cluster.psql_in("shop", short);
     // The newest moment that a drill restores knows them.
     shop.site.archive();
     shop
@@ -63,6 +59,12 @@ fn files_that_are_missing_are_copied_back_and_a_drill_writes_nothing() {
     let s3 = S3::start();
     let shop = shop(&s3);
     s3.put("shop/receipts/2", b"production's own");
+    // What production allows its applications does not end a run.
+    shop.site.cluster.psql(
+        "ALTER ROLE postgres IN DATABASE shop SET idle_in_transaction_session_timeout = '300ms'",
+    );
+    shop.site.cluster.psql("ALTER ROLE postgres IN DATABASE shop SET statement_timeout = '20ms'");
+    shop.site.archive();
     let checked = shop.site.run("check shop").json();
     let seen = |what: &str| {
         let found = checked.as_array().unwrap().iter().find(|finding| {
@@ -83,6 +85,7 @@ fn files_that_are_missing_are_copied_back_and_a_drill_writes_nothing() {
     assert_eq!(fact(&drilled, "files_to_copy_back"), "2");
     assert_eq!(s3.keys(), ["shop/receipts/2"], "a drill looks only");
     write(&copy, "receipts/2", "another one");
+    shop.site.cluster.psql("ALTER ROLE postgres IN DATABASE shop RESET ALL");
     let before = shop.destroy();
     let report = shop.recover("--confirm-any").done();
     assert_eq!(fact(&report, "files_differing_names"), "'receipts/2'", "noted only");

@@ -38,13 +38,8 @@ impl Keys {
             .map_err(|why| Failure::terminal("RF1107", format!("keys_sql: {why}")))?;
         let client = restored_session(context).await?;
         // Sorted as bytes, whatever the database's encoding and collation: as buckets list.
-        // Its own limits are for its applications: between two fetches files may be copied for
-        // minutes. The last one is there from 17 on.
         let sql = format!(
-            "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
-             SET lock_timeout = 0; SELECT set_config(name, '0', false) FROM pg_settings \
-             WHERE name = 'transaction_timeout'; \
-             BEGIN TRANSACTION READ ONLY; \
+            "BEGIN TRANSACTION READ ONLY; \
              DECLARE rollforward_keys NO SCROLL CURSOR FOR \
              SELECT k FROM (SELECT DISTINCT f.k::text AS k FROM (\n{query}\n) AS f(k) \
              WHERE f.k IS NOT NULL) AS d ORDER BY convert_to(k, 'UTF8')"

@@ -181,7 +181,8 @@ pub(crate) async fn restored_session(context: &StepContext) -> Result<Client, Fa
     })?;
     let database = context.parameters.get("database").map_or("postgres", String::as_str);
     let options = options.with_database(database).with_application_name("rollforward");
-    Client::connect(&options).await.map_err(|error| sql_failure(&error))
+    let client = Client::connect(&options).await.map_err(|error| sql_failure(&error))?;
+    client.unlimited().await.map_err(|error| sql_failure(&error))
 }
 
 /// The single value of a query.

@@ -130,6 +130,8 @@ pub(super) fn login(
 }
 
 fn applied(value: &str, mut edits: Vec<(Range<usize>, String)>) -> String {
+    // Of two at one place the first one stands first: it is written last.
+    edits.reverse();
     edits.sort_by_key(|(range, _)| std::cmp::Reverse(range.start));
     let mut out = value.to_owned();
     for (range, text) in edits {
@@ -334,9 +336,9 @@ mod tests {
         check(
             Form::Libpq,
             "dbname=shop user=shop",
-            "dbname=shop user=shop port=41234 host=127.0.0.1",
+            "dbname=shop user=shop host=127.0.0.1 port=41234",
         );
-        check(Form::Ado, "Database=engine", "Port=41234;Host=127.0.0.1;Database=engine");
+        check(Form::Ado, "Database=engine", "Host=127.0.0.1;Port=41234;Database=engine");
         check(Form::Uri, "postgres:///shop", "postgres://127.0.0.1:41234/shop");
         check(Form::Libpq, "host=db1 dbname=shop", "host=127.0.0.1 dbname=shop port=41234");
         check(
