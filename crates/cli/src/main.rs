@@ -8,6 +8,7 @@ mod commands;
 mod config;
 mod explain;
 mod failure;
+mod members;
 mod orchestra;
 mod output;
 mod progress;

@@ -11,6 +11,7 @@ use repository::{Member, Repository};
 use store::{OpenOptions, Secret, Store};
 
 use crate::config::{ClusterConfig, Config, KeySource, RepositoryConfig};
+use crate::members::{self, Answers, Needed};
 use crate::output::Printer;
 use crate::secrets;
 
@@ -93,34 +94,22 @@ pub(crate) async fn open_members(
     purpose: Purpose,
     printer: &Printer,
 ) -> anyhow::Result<Repository> {
-    let mut members = Vec::new();
-    let mut failed = None;
-    let mut keys = Vec::new();
-    for table in tables {
-        keys.extend(table.keys.iter().cloned());
-        let reached = match open_store(table, false) {
-            Ok(store) => match repository::unlock::describe(&store).await {
-                Ok(_) => Ok(store),
-                Err(error) => Err(error.into()),
-            },
-            Err(error) => Err(error),
-        };
-        match reached {
-            Ok(store) => members.push(Member { name: table.name.clone(), store }),
-            Err(error) if purpose == Purpose::Read && tables.len() > 1 => {
-                printer
-                    .note(&format!("warning: repository '{}' is left out: {error:#}", table.name));
-                failed = failed.or(Some(error));
-            }
-            Err(error) => return Err(error),
+    let needed = match purpose {
+        Purpose::Read => Needed::One,
+        Purpose::Write => Needed::All,
+    };
+    let Answers { there, away } = members::ask(tables, needed).await;
+    for (name, error) in away {
+        // What is written goes to all.
+        if there.is_empty() || purpose == Purpose::Write {
+            return Err(error);
         }
+        printer.note(&format!("warning: repository '{name}' is left out: {error:#}"));
     }
-    if let (true, Some(error)) = (members.is_empty(), failed) {
-        return Err(error);
-    }
+    let keys: Vec<KeySource> = tables.iter().flat_map(|table| table.keys.clone()).collect();
     let owner =
         tables.first().map_or_else(String::new, |table| format!("repository '{}'", table.name));
-    open_with(members, &keys, &owner).await
+    open_with(there, &keys, &owner).await
 }
 
 /// Opens members with the first of `keys` that can be had. Where keys are configured the set is

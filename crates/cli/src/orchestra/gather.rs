@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::{buckets, kubernetes, measured};
 use crate::config::Config;
 use crate::failure::Error;
+use crate::members::{self, Answers, Needed};
 use crate::secrets;
 
 /// How far before the alert the search for the damage goes.
@@ -78,6 +79,7 @@ pub(crate) async fn inventory(
     if !asked.is_site_lost {
         look_at_database(place, &mut inventory).await;
     }
+    let own = &reachable(config, own, place, &mut inventory).await;
     if asked.wish.before_incident {
         inventory.damage = damage(own, service, place, asked).await?;
     }
@@ -98,6 +100,45 @@ pub(crate) async fn inventory(
         }
     }
     Ok(inventory)
+}
+
+/// The commands ask only who answers; the operator is told who does not, since what only that one
+/// has is not in the plan.
+async fn reachable(
+    config: &Config,
+    own: &OwnProgram,
+    place: &ClusterPlace,
+    inventory: &mut Inventory,
+) -> Own {
+    let names = place.cluster.repositories.iter();
+    let tables: Vec<_> = names.filter_map(|name| config.repositories.get(name)).collect();
+    let Answers { there, away } = members::ask(&tables, Needed::One).await;
+    if !there.is_empty() {
+        inventory.notes.extend(away.iter().map(|(name, error)| {
+            format!("repository '{name}' does not answer, the plan is made without it: {error:#}")
+        }));
+    }
+    let only = match there.as_slice() {
+        [only] if !away.is_empty() => Some(only.name.clone()),
+        _ => None,
+    };
+    Own { program: own.clone(), only }
+}
+
+/// Our commands, on one repository when the others are away.
+struct Own {
+    program: OwnProgram,
+    only: Option<String>,
+}
+
+impl Own {
+    async fn run(&self, words: &[String]) -> Result<Value, Failure> {
+        let mut words = words.to_vec();
+        if let Some(name) = &self.only {
+            words.extend(["--repository".into(), name.clone()]);
+        }
+        self.program.run(&words).await
+    }
 }
 
 /// What is seen of a database that may still be there.
@@ -138,7 +179,7 @@ fn identity(place: &ClusterPlace) -> Parameters {
 
 /// The destructive transaction that `locate` puts first.
 async fn damage(
-    own: &OwnProgram,
+    own: &Own,
     service: &Service,
     place: &ClusterPlace,
     asked: &Asked,
@@ -176,7 +217,7 @@ async fn damage(
 }
 
 async fn backups(
-    own: &OwnProgram,
+    own: &Own,
     place: &ClusterPlace,
     target: Option<&Target>,
     inventory: &mut Inventory,
@@ -238,7 +279,7 @@ async fn backups(
 
 /// Dumps that hold the service's database, newest first. A place of others that does not answer
 /// hinders no plan: dumps are one alternative of several.
-async fn dumps(own: &OwnProgram, place: &ClusterPlace) -> Vec<DumpFact> {
+async fn dumps(own: &Own, place: &ClusterPlace) -> Vec<DumpFact> {
     let listing = match own.run(&["dump".into(), "list".into(), place.cluster.name.clone()]).await {
         Ok(listing) => listing,
         Err(failure) => {

@@ -48,7 +48,17 @@ fn four_applications_go_on_elsewhere_while_their_site_is_cut_off_and_come_back_l
     suite.site.cluster.switch_wal();
     assert_eq!(suite.serves(), None);
     suite.reach();
-    let report = recovered(|words| suite.at_standby(words), "dr");
+    let report = std::thread::scope(|scope| {
+        // Who is cut off waits for the others no longer than a person would, and is told of it.
+        scope.spawn(|| {
+            let plan = suite.first("plan suite --latest").done();
+            let warnings = plan["plan"]["warnings"].to_string();
+            assert!(warnings.contains("repository 'second' does not answer"), "{warnings}");
+            let checked = suite.first("check shop --read-only").ended(3).to_string();
+            assert!(checked.contains("no answer from 's3://"), "{checked}");
+        });
+        recovered(|words| suite.at_standby(words), "dr")
+    });
     assert_eq!(suite.serves().as_deref(), Some("standby"));
     assert_eq!(suite.orders(), ["one", "two"]);
     assert_eq!(suite.second.text("files/filestore/two").as_deref(), Some("the file of two"));

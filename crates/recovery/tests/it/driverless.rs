@@ -86,10 +86,11 @@ async fn a_channel_that_is_down_is_tried_again_and_keeps_nobody_from_coming_next
         Escalation { channel: "room".into(), after: Duration::from_secs(60), to: "second".into() };
     let found = Driverless::of(&loaded, &state, at(0)).unwrap();
     let duties = |log: &[IncidentEntry], seconds: i64| {
-        let due = found.duties(log, &["pager".into()], &[escalation.clone()], at(seconds));
+        let due =
+            found.duties(log, &["pager".into()], std::slice::from_ref(&escalation), at(seconds));
         due.iter().map(|it| format!("{} {}", it.channel, it.what.text())).collect::<Vec<_>>()
     };
-    let first = found.duties(&[], &["pager".into()], &[escalation.clone()], at(0));
+    let first = found.duties(&[], &["pager".into()], std::slice::from_ref(&escalation), at(0));
     let log = vec![found.entry(&first[0], at(0), "it does not answer")];
     assert_eq!(duties(&log, 14), Vec::<String>::new());
     assert_eq!(duties(&log, 15), ["pager no driver"]);

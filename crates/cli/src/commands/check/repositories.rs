@@ -1,9 +1,10 @@
 //! The repositories of a cluster: reachable, honest about put-if-absent, with two ways in.
 
-use repository::unlock;
+use repository::{Member, unlock};
 
 use super::Findings;
 use crate::config::{ClusterConfig, Config, RepositoryConfig};
+use crate::members::{self, Answers, Needed};
 use crate::{secrets, wiring};
 
 pub(super) async fn check(
@@ -12,12 +13,18 @@ pub(super) async fn check(
     read_only: bool,
     findings: &mut Findings,
 ) {
-    if let Err(error) = alike(config, cluster, findings).await {
+    let tables = cluster.repositories.iter().filter_map(|name| config.repositories.get(name));
+    let tables: Vec<&RepositoryConfig> = tables.collect();
+    let Answers { there, away } = members::ask(&tables, Needed::One).await;
+    for (name, error) in &away {
+        findings.failed(&format!("repository {name}"), error);
+    }
+    if let Err(error) = alike(&there, findings).await {
         findings.failed("repositories", &error);
     }
-    for name in &cluster.repositories {
-        let Some(table) = config.repositories.get(name) else { continue };
-        let subject = format!("repository {name}");
+    let is_there = |table: &&&RepositoryConfig| there.iter().any(|it| it.name == table.name);
+    for table in tables.iter().filter(is_there) {
+        let subject = format!("repository {}", table.name);
         if let Err(error) = one(config, table, read_only, &subject, findings).await {
             findings.failed(&subject, &error);
         }
@@ -32,8 +39,7 @@ async fn one(
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
     let store = wiring::open_store(table, false)?;
-    let member =
-        repository::Member { name: table.name.clone(), store: std::sync::Arc::clone(&store) };
+    let member = Member { name: table.name.clone(), store: std::sync::Arc::clone(&store) };
     let members = [member];
     let descriptor = unlock::describe_set(&members, !table.keys.is_empty()).await?;
     findings.good(subject, format!("'{}' answers, set {}", store.address(), descriptor.set));
@@ -73,19 +79,9 @@ async fn one(
 }
 
 /// Every member must know every lineage: each of them may be the only one left.
-async fn alike(
-    config: &Config,
-    cluster: &ClusterConfig,
-    findings: &mut Findings,
-) -> anyhow::Result<()> {
-    let mut stores = Vec::new();
-    for name in &cluster.repositories {
-        if let Some(table) = config.repositories.get(name) {
-            stores.push((name, wiring::open_store(table, false)?));
-        }
-    }
-    for (from, source) in &stores {
-        for (to, store) in stores.iter().filter(|(to, _)| to != from) {
+async fn alike(there: &[Member], findings: &mut Findings) -> anyhow::Result<()> {
+    for Member { name: from, store: source } in there {
+        for Member { name: to, store } in there.iter().filter(|member| member.name != *from) {
             let missing = repository::records::missing(source, store).await?;
             if let Some(first) = missing.first() {
                 findings.problem(
