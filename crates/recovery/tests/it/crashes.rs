@@ -100,6 +100,51 @@ fn after_a_breach(name: &'static str, wrong: Wrong) -> Case {
     Case { name, service, inventory, mode, wrong }
 }
 
+/// What no WAL reaches comes from a dump, beside the database on the server that runs.
+fn of_a_dump(
+    name: &'static str,
+    mode: Mode,
+    change: impl FnOnce(&mut Service),
+    wrong: Wrong,
+) -> Case {
+    Case { inventory: sample::with_dumps(), ..case(name, mode, change, wrong) }
+}
+
+fn cases_of_dumps() -> Vec<Case> {
+    use Misbehaviour::{BadData, FailForGood, Half, UndoFails};
+    let same = |_: &mut Service| {};
+    vec![
+        of_a_dump("a dump", Mode::Incident, same, &[]),
+        of_a_dump("a dump, without a door", Mode::Incident, |service| service.door = None, &[]),
+        of_a_dump("a drill of a dump", Mode::Drill, same, &[]),
+        of_a_dump(
+            "a drill of a dump whose checks fail",
+            Mode::Drill,
+            same,
+            &[("prove.sql", &[FailForGood])],
+        ),
+        of_a_dump(
+            "a dump, the smoke test fails, reopen",
+            Mode::Incident,
+            reopening,
+            &[("start.smoke.1", &[FailForGood]), ("switch.database.shop", &[UndoFails])],
+        ),
+        of_a_dump(
+            "a dump, the smoke test fails, stay shut",
+            Mode::Incident,
+            same,
+            &[("start.smoke.1", &[FailForGood])],
+        ),
+        of_a_dump("a dump that is damaged", Mode::Incident, same, &[("prove.data", &[BadData])]),
+        of_a_dump(
+            "half a dump",
+            Mode::Incident,
+            same,
+            &[("restore.dump.20261118T020000Z-new2", &[Half])],
+        ),
+    ]
+}
+
 fn reopening(service: &mut Service) {
     service.policy = Policy { on_failure: OnFailure::ReopenOld, ..Policy::default() };
 }
@@ -234,6 +279,10 @@ impl Case {
 
     fn bench(&self) -> Bench {
         let bench = match self.service.breach {
+            None if !self.inventory.dumps.is_empty() => {
+                let plan = sample::dump_plan(&self.service, self.mode, &self.inventory);
+                Bench::with(plan.unwrap())
+            }
             None => Bench::of(&self.service, self.mode, &self.inventory),
             Some(_) => Bench::with(self.plan_of_a_breach()),
         };
@@ -246,7 +295,7 @@ impl Case {
 
 /// Every plan of the matrix.
 fn all() -> impl Iterator<Item = Case> {
-    cases().into_iter().chain(cases_elsewhere())
+    cases().into_iter().chain(cases_elsewhere()).chain(cases_of_dumps())
 }
 
 /// Kills the drivers of every [`GROUPS`]th plan, from this one on.
