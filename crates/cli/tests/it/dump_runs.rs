@@ -21,9 +21,10 @@ const MADE: &str = "SELECT string_agg(regexp_replace(datname, '_2.*', '') || ' '
      ORDER BY datname) FROM pg_database WHERE datname ~ '_(restored|before)_2'";
 
 /// What belongs to the database `shop` itself.
-const BELONGINGS: &str = "SELECT datdba::regrole, datconnlimit, datacl, \
-     (SELECT array_agg(setrole::regrole || setconfig::text ORDER BY 1) FROM pg_db_role_setting \
-      WHERE setdatabase = d.oid), shobj_description(oid, 'pg_database') \
+const BELONGINGS: &str = "SELECT datdba::regrole, datconnlimit, \
+     (SELECT string_agg(right_of::text, ' ' ORDER BY right_of::text) FROM unnest(datacl) right_of), \
+     (SELECT string_agg(setrole::regrole || setconfig::text, ' ' ORDER BY setrole) \
+      FROM pg_db_role_setting WHERE setdatabase = d.oid), shobj_description(oid, 'pg_database') \
      FROM pg_database d WHERE datname = 'shop'";
 
 /// A dump, how many orders it holds, and what the plan is confirmed by.

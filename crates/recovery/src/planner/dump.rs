@@ -107,12 +107,16 @@ fn tight(size: u64, free: u64, dump: &DumpFact) -> String {
 pub(super) fn warnings(choice: &Choice, mode: Mode, inventory: &Inventory) -> Vec<String> {
     let Some(dump) = dump_for(choice, inventory) else { return Vec::new() };
     let mut warnings = Vec::new();
-    if mode == Mode::Incident {
-        warnings.push(format!(
+    warnings.push(match mode {
+        Mode::Incident => format!(
             "everything that was written after {} is lost: a dump reaches one moment only",
             dump.taken
-        ));
-    }
+        ),
+        Mode::Drill | Mode::Copy => format!(
+            "it is restored into production's own server, which writes about {} and their WAL",
+            ByteCount::new(dump.size)
+        ),
+    });
     if let ServerFact::Ready { size, free } = inventory.server
         && is_tight(size, free, dump)
     {

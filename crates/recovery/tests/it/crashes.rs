@@ -3,6 +3,7 @@
 //! run that nothing disturbed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use recovery::inventory::{Inventory, KubernetesFact, PauseFact, Probe};
 use recovery::method::Wish;
@@ -135,7 +136,12 @@ fn cases_of_dumps() -> Vec<Case> {
             same,
             &[("start.smoke.1", &[FailForGood])],
         ),
-        of_a_dump("a dump that is damaged", Mode::Incident, same, &[("prove.data", &[BadData])]),
+        of_a_dump(
+            "a dump that is damaged, an older one is taken",
+            Mode::Incident,
+            |service| service.policy.extra_loss = Duration::from_secs(60 * 86_400),
+            &[("prove.data", &[BadData])],
+        ),
         of_a_dump(
             "half a dump",
             Mode::Incident,
