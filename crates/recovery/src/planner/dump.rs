@@ -51,6 +51,19 @@ pub(super) fn check(
             ),
         );
     };
+    check_server(place, mode, dump, database, inventory)
+}
+
+/// Refuses a server that takes no database beside the service's own.
+fn check_server(
+    place: &ClusterPlace,
+    mode: Mode,
+    dump: &DumpFact,
+    database: &str,
+    inventory: &Inventory,
+) -> Result<(), NoWay> {
+    let (name, label) = (&place.cluster.name, &dump.label);
+    let no = |what: String, hint: String| Err(NoWay { what, hint });
     let elsewhere = format!(
         "make another server: initdb -D DIR; pg_ctl -D DIR start; \
          rollforward dump restore {name} {label} --target CONNINFO --database {database} \
@@ -69,9 +82,10 @@ pub(super) fn check(
         ServerFact::NoDatabase => no(
             format!("cluster '{name}' has no database '{database}': nothing has to be replaced"),
             format!(
-                "rollforward dump restore {name} {label} --target '{}' --database {database} \
-                 --create --analyze; then start what uses it",
-                by_hand::connected(&place.cluster, None)
+                "rollforward dump restore {name} {label} --target {} --database {} --create \
+                 --analyze; then start what uses it",
+                shell(&[by_hand::connected(&place.cluster, None)]),
+                shell(&[database.to_owned()])
             ),
         ),
         // In an incident it is a warning: whoever has no other way makes room meanwhile.
