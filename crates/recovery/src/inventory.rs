@@ -95,7 +95,8 @@ pub struct Speeds {
 }
 
 impl Default for Speeds {
-    /// A cautious guess: half of what two cores and one disk did (docs/performance.md).
+    /// A cautious guess: half of what two cores and one disk did (docs/performance.md). Loading a
+    /// dump was not measured there.
     fn default() -> Self {
         Self {
             restore: 300 << 20,
@@ -177,6 +178,8 @@ pub enum ServerFact {
         size: u64,
         /// Bytes that are free where it lies.
         free: u64,
+        /// Logical replication slots that belong to it.
+        slots: Vec<String>,
     },
     /// It runs, and the service's database is not there.
     NoDatabase,

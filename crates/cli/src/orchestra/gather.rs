@@ -149,7 +149,7 @@ async fn look_at_server(place: &ClusterPlace) -> ServerFact {
     let free = rustix::fs::statvfs(directory)
         .map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
     match looked {
-        Ok(Beside::Ready { size }) => ServerFact::Ready { size, free },
+        Ok(Beside::Ready { size, slots }) => ServerFact::Ready { size, free, slots },
         Ok(Beside::NoDatabase) => ServerFact::NoDatabase,
         Err(why) => ServerFact::Fails(why),
     }

@@ -222,7 +222,10 @@ fn a_smoke_test_that_fails_gives_the_old_database_its_name_back() {
     let oid = "SELECT oid FROM pg_database WHERE datname = 'shop'";
     let before = shop.site.cluster.psql(oid);
     shop.site.cluster.psql_in("shop", "CREATE TABLE later (id int)");
-    let report = Ran::of(&mut recover(&shop, &dumped)).ended(6);
+    // Every undo is cut as well, before it begins and when it is over.
+    let restore = format!("restore.dump.{}", dumped.label);
+    let steps = ["switch.database.shop", &restore, "secure.fence.shop"];
+    let report = dying(&shop, &dumped, "undo", &steps).ended(6);
     assert_eq!(verdict(&report), ("rolled_back".into(), "old".into()), "{report}");
     assert_eq!(made(&shop), "", "what was restored is dropped");
     assert_eq!(shop.site.cluster.psql(oid), before);
@@ -230,6 +233,32 @@ fn a_smoke_test_that_fails_gives_the_old_database_its_name_back() {
     assert!(!shop.is_shut());
     shop.wait_for_health();
     shop.wait_for_orders(3);
+}
+
+/// A recovery whose drivers die before and after each of these; how the last one ends.
+fn dying(shop: &Shop, dumped: &Dumped, what: &str, steps: &[&str]) -> Ran {
+    let mut command = recover(shop, dumped);
+    for step in steps {
+        for when in ["Before", "After"] {
+            let point = format!("{when} {what}:{step}");
+            let died = Ran::of(command.env("ROLLFORWARD_FAULT", &point));
+            assert_eq!(died.status.code(), None, "{point}: it did not die: {died:?}");
+            let run = text(&shop.site.run("runs").done(), "runs.0.run");
+            command = shop.site.command(&format!("run resume {run} --as oncall --no-wait"));
+        }
+    }
+    Ran::of(&mut command)
+}
+
+#[test]
+fn drivers_that_die_around_every_step_of_the_database_are_followed_by_one_that_ends_it() {
+    let shop = Shop::open(18);
+    let dumped = dump(&shop);
+    shop.destroy();
+    let restore = format!("restore.dump.{}", dumped.label);
+    let steps = ["secure.fence.shop", &restore, "prove.data", "switch.database.shop"];
+    let report = dying(&shop, &dumped, "act", &steps).done();
+    assert_restored(&shop, &dumped, &report);
 }
 
 /// Begins a recovery and kills its driver while rows come in; what restores goes on.

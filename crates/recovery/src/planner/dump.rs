@@ -65,7 +65,7 @@ fn check_server(
     let (name, label) = (&place.cluster.name, &dump.label);
     let no = |what: String, hint: String| Err(NoWay { what, hint });
     let elsewhere = format!(
-        "make another server: initdb -D DIR; pg_ctl -D DIR start; \
+        "mend that; or make another server: initdb -D DIR; pg_ctl -D DIR start; \
          rollforward dump restore {name} {label} --target CONNINFO --database {database} \
          --create --globals; point the setting there. Or name a backup's target: --immediate"
     );
@@ -89,7 +89,7 @@ fn check_server(
             ),
         ),
         // In an incident it is a warning: whoever has no other way makes room meanwhile.
-        ServerFact::Ready { size, free }
+        ServerFact::Ready { size, free, .. }
             if mode != Mode::Incident && is_tight(*size, *free, dump) =>
         {
             no(
@@ -131,10 +131,16 @@ pub(super) fn warnings(choice: &Choice, mode: Mode, inventory: &Inventory) -> Ve
             ByteCount::new(dump.size)
         ),
     });
-    if let ServerFact::Ready { size, free } = inventory.server
-        && is_tight(size, free, dump)
-    {
-        warnings.push(tight(size, free, dump));
+    if let ServerFact::Ready { size, free, slots } = &inventory.server {
+        warnings.extend(is_tight(*size, *free, dump).then(|| tight(*size, *free, dump)));
+        if mode == Mode::Incident {
+            warnings.extend(slots.iter().map(|slot| {
+                format!(
+                    "replication slot '{slot}' stays with the old database and keeps WAL: drop it \
+                     afterwards, and set its consumer up anew"
+                )
+            }));
+        }
     }
     warnings
 }

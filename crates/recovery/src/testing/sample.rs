@@ -150,7 +150,7 @@ pub fn with_dumps() -> Inventory {
     Inventory {
         condition: Condition::Healthy,
         dumps: vec![dump("20261118T020000Z-new2", 8), dump("20261027T020000Z-old2", 30)],
-        server: ServerFact::Ready { size: 4 << 30, free: 40 << 30 },
+        server: ServerFact::Ready { size: 4 << 30, free: 40 << 30, slots: Vec::new() },
         ..inventory()
     }
 }

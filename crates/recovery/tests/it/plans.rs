@@ -121,7 +121,9 @@ fn a_dump_that_cannot_be_restored_beside_is_refused_with_the_next_moves() {
         (Mode::Incident, |it| drop(it.dumps.remove(0)), "has no dump", "rollforward dump list"),
         (
             Mode::Drill,
-            |it| it.server = ServerFact::Ready { size: 1 << 30, free: 1 << 30 },
+            |it| {
+                it.server = ServerFact::Ready { size: 1 << 30, free: 1 << 30, slots: Vec::new() };
+            },
             "1.0 GiB are free",
             "make room",
         ),
@@ -141,6 +143,22 @@ fn a_dump_that_cannot_be_restored_beside_is_refused_with_the_next_moves() {
         let error = compile(&sample::shop(), &Request { wish, ..request }, &inventory).unwrap_err();
         assert!(error.to_string().contains(what), "{what}: {error}");
         assert!(error.hint().contains(hint), "{what}: {}", error.hint());
+    }
+}
+
+#[test]
+fn what_a_dump_costs_stands_in_the_warnings() {
+    let mut inventory = sample::with_dumps();
+    inventory.server =
+        ServerFact::Ready { size: 8 << 30, free: 5 << 30, slots: vec!["warehouse".into()] };
+    let plan = sample::dump_plan(&sample::shop(), Mode::Incident, &inventory).unwrap();
+    let warnings = plan.warnings.join("\n");
+    for expected in [
+        "written after 2026-11-18",
+        "about 8.0 GiB beside the old one, 5.0 GiB are free",
+        "'warehouse' stays with the old database",
+    ] {
+        assert!(warnings.contains(expected), "{expected}: {warnings}");
     }
 }
 

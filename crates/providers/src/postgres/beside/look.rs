@@ -5,15 +5,17 @@ use std::path::Path;
 use pgclient::literal;
 
 use super::{by_name, nothing_is_prepared, session};
-use crate::postgres::{control, value};
+use crate::postgres::{ASK_DEADLINE, control, value};
 
 /// What was seen of the service's database on the server that runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Beside {
     /// Another one can be restored beside it.
     Ready {
         /// Its bytes.
         size: u64,
+        /// Logical replication slots that belong to it.
+        slots: Vec<String>,
     },
     /// It is not there.
     NoDatabase,
@@ -56,5 +58,10 @@ pub async fn look_beside(
         .map_err(|failure| format!("{}; {}", failure.message, failure.hint))?;
     let size = format!("SELECT pg_catalog.pg_database_size({})::text", literal(database));
     let size = ask(&size).await?.and_then(|text| text.parse().ok()).unwrap_or_default();
-    Ok(Beside::Ready { size })
+    let slots = format!(
+        "SELECT slot_name FROM pg_catalog.pg_replication_slots WHERE database = {} ORDER BY 1",
+        literal(database)
+    );
+    let slots = client.query_text(&slots, ASK_DEADLINE).await.map_err(|error| error.to_string())?;
+    Ok(Beside::Ready { size, slots: slots.into_iter().flatten().flatten().collect() })
 }
