@@ -128,8 +128,9 @@ fn the_old_database_is_removed_by_command(shop: &Shop, report: &Value, kept: &st
     let markdown = fs::read_to_string(path).unwrap();
     assert!(markdown.contains(&format!("database '{kept}' is kept for")), "{markdown}");
     let remove = |options: &str| {
-        let words = format!("run remove-old {run} --as oncall {options} --confirm");
-        Ran::of(shop.site.command(&words).arg(format!("shop remove {kept}")))
+        let words = format!("run remove-old {run} --as oncall {options}");
+        let mut command = shop.site.command(&words);
+        Ran::of(command.arg("--confirm").arg(format!("shop remove {kept}")))
     };
     assert!(remove("").failed("RF0912", 4).contains("keeps the replaced database for"));
     assert!(remove("--early").failed("RF0912", 4).contains("taken it back"));
