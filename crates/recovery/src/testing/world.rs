@@ -290,7 +290,7 @@ impl Things {
             StepKind::PauseManager => is(self.is_paused(context)),
             StepKind::ResumeManager => is(!self.is_paused(context)),
             StepKind::OpenNetwork => is(self.networked.contains(&self.restored_of(context))),
-            StepKind::Fence | StepKind::FenceDatabase => is(self.is_fenced),
+            kind if kind.is_fence() => is(self.is_fenced),
             StepKind::SwitchSetting | StepKind::RenameDatabase => {
                 is(self.setting == self.restored_of(context))
             }
@@ -336,7 +336,7 @@ impl Things {
                 }
                 self.networked.push(self.restored_of(context));
             }
-            StepKind::Fence | StepKind::FenceDatabase => self.is_fenced = true,
+            kind if kind.is_fence() => self.is_fenced = true,
             StepKind::Salvage => self.is_salvaged = true,
             StepKind::SwitchSetting | StepKind::RenameDatabase => {
                 self.setting = self.restored_of(context);
@@ -382,9 +382,7 @@ impl Things {
             StepKind::PauseManager => {
                 self.paused.insert(manager_of(context), original.as_deref() == Some("paused"));
             }
-            StepKind::Fence | StepKind::FenceDatabase => {
-                self.is_fenced = original.as_deref() == Some("fenced");
-            }
+            kind if kind.is_fence() => self.is_fenced = original.as_deref() == Some("fenced"),
             StepKind::SwitchSetting | StepKind::RenameDatabase => {
                 self.setting = original.unwrap_or(self.setting.clone());
             }

@@ -81,12 +81,13 @@ impl Effect for FenceDatabase {
     }
 
     async fn undo(&self, context: &StepContext) -> Result<String, Failure> {
+        match context.originals.get(&object(context)?).map(String::as_str) {
+            None => return Ok("it was never touched".into()),
+            Some(TAKES_NONE) => return Ok("it took no sessions before".into()),
+            Some(_) => {}
+        }
         let client = server(context).await?;
         let database = database(context, &client).await?;
-        let original = context.originals.get(&object(context)?).map(String::as_str);
-        if original == Some(TAKES_NONE) {
-            return Ok("it took no sessions before".into());
-        }
         let name = identifier(&database.name);
         change(&client, &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")).await?;
         Ok(format!("database '{}' takes sessions again", database.name))

@@ -210,6 +210,9 @@ impl Effect for RestoreDump {
 
     async fn undo(&self, context: &StepContext) -> Result<String, Failure> {
         let new = context.parameter("new_database")?;
+        if !context.originals.contains_key(&object(new)) {
+            return Ok("it was never begun".into());
+        }
         end_restores(new).await?;
         let client = server(context).await?;
         let Some(there) = by_name(&client, new).await? else {
