@@ -299,7 +299,8 @@ impl Run<'_> {
         self.notes.lock().await.extend(choice.notes());
         if self.options.analyze {
             self.note("statistics");
-            client.query_text("ANALYZE", ANALYZE_DEADLINE).await?;
+            let unlimited = Client::connect(&self.connection).await?.unlimited().await?;
+            unlimited.query_text("ANALYZE", ANALYZE_DEADLINE).await?;
         }
         client.comment_database(&self.name, comment.as_deref()).await?;
         Ok(RestoreReport {

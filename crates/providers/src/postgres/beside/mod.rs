@@ -50,7 +50,9 @@ async fn session(server: &str, database: Option<&str>) -> Result<Client, Failure
         .map_err(|error| Failure::terminal("RF1105", error.to_string()))?
         .with_application_name("rollforward");
     let options = database.map_or_else(|| options.clone(), |name| options.with_database(name));
-    Client::connect(&options).await.map_err(|error| sql_failure(&error))
+    let client = Client::connect(&options).await.map_err(|error| sql_failure(&error))?;
+    // What limits applications must not end a step.
+    client.unlimited().await.map_err(|error| sql_failure(&error))
 }
 
 /// A session of the database that was restored, whatever it is called by now.
