@@ -29,6 +29,52 @@ pub struct NeededRoles {
     pub named: Vec<String>,
 }
 
+/// What belongs to a database and is in none of its tables, whatever it is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Belongings {
+    /// Its owner.
+    pub owner: String,
+    /// How many sessions it takes; -1: any number.
+    pub session_limit: i32,
+    /// Its comment.
+    pub comment: Option<String>,
+    /// Who has a right on it.
+    pub grantees: Vec<String>,
+    /// The rights, those that go without saying included, as `GRANT`.
+    pub rights: Vec<String>,
+    /// Roles that have settings in it.
+    pub roles: Vec<String>,
+    /// Its settings, as `ALTER`.
+    pub settings: Vec<String>,
+}
+
+impl Belongings {
+    /// Statements after which a database that has `there` has these; `name` is its quoted name.
+    #[must_use]
+    pub fn instead_of(&self, there: &Self, name: &str) -> Vec<String> {
+        let comment = self.comment.as_deref().map_or_else(|| "NULL".to_owned(), literal);
+        let mut statements = vec![
+            format!("ALTER DATABASE {name} OWNER TO {}", identifier(&self.owner)),
+            format!("ALTER DATABASE {name} CONNECTION LIMIT {}", self.session_limit),
+            format!("COMMENT ON DATABASE {name} IS {comment}"),
+        ];
+        let owners = [&there.owner, &self.owner].into_iter();
+        let mut grantees: Vec<&String> = there.grantees.iter().chain(owners).collect();
+        grantees.sort();
+        grantees.dedup();
+        let revoke = |whose: &str| format!("REVOKE ALL ON DATABASE {name} FROM {whose}");
+        statements.push(revoke("PUBLIC"));
+        statements.extend(grantees.into_iter().map(|grantee| revoke(&identifier(grantee))));
+        statements.extend(self.rights.iter().cloned());
+        statements.push(format!("ALTER DATABASE {name} RESET ALL"));
+        let reset =
+            |role: &String| format!("ALTER ROLE {} IN DATABASE {name} RESET ALL", identifier(role));
+        statements.extend(there.roles.iter().map(reset));
+        statements.extend(self.settings.iter().cloned());
+        statements
+    }
+}
+
 impl Client {
     /// Plain tables of the session's database with at least `size_min` bytes, the largest first and
     /// at most `limit`. Those of extensions are left out: `pg_dump` decides what of them it takes.
@@ -142,25 +188,84 @@ impl Client {
             statements.push(format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC"));
         }
         statements.extend(grants);
-        let sql = "SELECT CASE WHEN s.setrole <> 0 THEN pg_catalog.pg_get_userbyid(s.setrole) END
+        let here = "(SELECT oid FROM pg_catalog.pg_database
+            WHERE datname = pg_catalog.current_database())";
+        let settings = self.settings_of(here, name).await?;
+        statements.extend(settings.into_iter().map(|(_, setting)| setting));
+        Ok(statements)
+    }
+
+    /// What belongs to a database of the session's server, which need not take sessions; `name`
+    /// stands in place of its quoted name. `None`: there is no such database.
+    ///
+    /// # Errors
+    /// As [`Client::query_text`].
+    pub async fn belongings(&self, oid: u32, name: &str) -> Result<Option<Belongings>, Error> {
+        let sql = format!(
+            "SELECT pg_catalog.pg_get_userbyid(datdba) AS owner, datconnlimit,
+                pg_catalog.shobj_description(oid, 'pg_database') AS comment
+            FROM pg_catalog.pg_database WHERE oid = {oid}"
+        );
+        let read = |row: Row<'_>| {
+            Ok((row.string("owner")?, row.parse("datconnlimit")?, row.opt_string("comment")?))
+        };
+        let found = self.list("read what belongs to a database", &sql, read).await?;
+        let Some((owner, session_limit, comment)) = found.into_iter().next() else {
+            return Ok(None);
+        };
+        let sql = format!(
+            "SELECT a.privilege_type, a.is_grantable,
+                CASE WHEN a.grantee <> 0 THEN pg_catalog.pg_get_userbyid(a.grantee) END AS grantee
+            FROM pg_catalog.pg_database d, pg_catalog.aclexplode(
+                COALESCE(d.datacl, pg_catalog.acldefault('d', d.datdba))) a
+            WHERE d.oid = {oid} ORDER BY 3, 1"
+        );
+        let read = |row: Row<'_>| {
+            let right = crate::globals::grant(row, "DATABASE", name)?;
+            Ok((row.opt_string("grantee")?, right))
+        };
+        let rights = self.list("read rights on a database", &sql, read).await?;
+        let mut grantees: Vec<String> = rights.iter().filter_map(|(who, _)| who.clone()).collect();
+        grantees.dedup();
+        let settings = self.settings_of(&oid.to_string(), name).await?;
+        let mut roles: Vec<String> = settings.iter().filter_map(|(role, _)| role.clone()).collect();
+        roles.dedup();
+        Ok(Some(Belongings {
+            owner,
+            session_limit,
+            comment,
+            grantees,
+            rights: rights.into_iter().map(|(_, right)| right).collect(),
+            roles,
+            settings: settings.into_iter().map(|(_, setting)| setting).collect(),
+        }))
+    }
+
+    /// Settings of a database, given as an expression for its oid: whose, and as SQL.
+    async fn settings_of(
+        &self,
+        oid: &str,
+        name: &str,
+    ) -> Result<Vec<(Option<String>, String)>, Error> {
+        let sql = format!(
+            "SELECT CASE WHEN s.setrole <> 0 THEN pg_catalog.pg_get_userbyid(s.setrole) END
                 AS role, pg_catalog.unnest(s.setconfig) AS config
-            FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d
-                ON d.oid = s.setdatabase
-            WHERE d.datname = pg_catalog.current_database() ORDER BY 1, 2";
-        let settings = self.list("read the settings of a database", sql, |row| {
+            FROM pg_catalog.pg_db_role_setting s WHERE s.setdatabase = {oid} ORDER BY 1, 2"
+        );
+        self.list("read the settings of a database", &sql, |row| {
             let config = row.text("config")?;
             let (setting, value) = config
                 .split_once('=')
                 .ok_or_else(|| row.unexpected("config", "name=value", config))?;
-            let whose = match row.opt_text("role")? {
+            let role = row.opt_string("role")?;
+            let whose = match &role {
                 Some(role) => format!("ROLE {} IN DATABASE {name}", identifier(role)),
                 None => format!("DATABASE {name}"),
             };
             let value = setting_value(setting, value);
-            Ok(format!("ALTER {whose} SET {} TO {value}", setting_name(setting)))
-        });
-        statements.extend(settings.await?);
-        Ok(statements)
+            Ok((role, format!("ALTER {whose} SET {} TO {value}", setting_name(setting))))
+        })
+        .await
     }
 
     /// Sets or removes the comment of a database.

@@ -39,6 +39,7 @@ pub use backup_session::{BackupSession, StartOptions, StoppedBackup};
 pub use catalog::{Collation, Database, Extension, PreparedTransaction, Relation, Tablespace};
 pub use client::Client;
 pub use control::{ArchiverStatus, PauseState, ReplayState};
+pub use database::Belongings;
 pub use error::Error;
 pub use globals::Globals;
 pub use options::{ConnectOptions, SslMode};

@@ -32,6 +32,8 @@ pub use kubernetes::{
     look as look_at_kubernetes, manager_need, needs, rbac_manifest,
 };
 pub use own::OwnProgram;
+pub use postgres::beside::look::{Beside, look_beside};
+pub use postgres::beside::removal::OldDatabase;
 pub use postgres::diagnose::diagnose;
 pub use postgres::managers::{Manager, manager};
 pub use postgres::removal::{NotRemovable, Old};

@@ -11,7 +11,8 @@ use tokio::process::Command;
 use crate::command::shown;
 
 /// Codes of our commands that say that stored data are unusable: damaged, truncated, missing.
-const DATA_CODES: [&str; 6] = ["RF0303", "RF0304", "RF0305", "RF0308", "RF0704", "RF0311"];
+const DATA_CODES: [&str; 7] =
+    ["RF0301", "RF0303", "RF0304", "RF0305", "RF0308", "RF0704", "RF0311"];
 
 /// Codes that say that somebody did not answer: another try may succeed.
 const RETRY_CODES: [&str; 4] = ["RF0201", "RF0203", "RF0501", "RF0502"];

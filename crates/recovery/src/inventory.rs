@@ -90,10 +90,13 @@ pub struct Speeds {
     pub backup: u64,
     /// A managed instance from a snapshot, seconds.
     pub instance_s: u64,
+    /// Restoring a dump, bytes of its streams per second.
+    pub load: u64,
 }
 
 impl Default for Speeds {
-    /// A cautious guess: half of what two cores and one disk did (docs/performance.md).
+    /// A cautious guess: half of what two cores and one disk did (docs/performance.md). Loading a
+    /// dump was not measured there.
     fn default() -> Self {
         Self {
             restore: 300 << 20,
@@ -101,6 +104,7 @@ impl Default for Speeds {
             prove: 200 << 20,
             backup: 200 << 20,
             instance_s: 1800,
+            load: 10 << 20,
         }
     }
 }
@@ -165,6 +169,24 @@ pub enum TrafficFact {
     Fails(String),
 }
 
+/// What was seen of the running server, for what is restored into it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerFact {
+    /// It takes another database.
+    Ready {
+        /// Bytes of the service's database as it is now.
+        size: u64,
+        /// Bytes that are free where it lies.
+        free: u64,
+        /// Logical replication slots that belong to it.
+        slots: Vec<String>,
+    },
+    /// It runs, and the service's database is not there.
+    NoDatabase,
+    /// Why it does not.
+    Fails(String),
+}
+
 /// Everything a plan is compiled from besides the declaration and the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inventory {
@@ -198,6 +220,8 @@ pub struct Inventory {
     pub kubernetes: KubernetesFacts,
     /// What the operator should know.
     pub notes: Vec<String>,
+    /// What was seen of the server that runs.
+    pub server: ServerFact,
     /// What was seen of what leads users here, by its name.
     pub traffic: BTreeMap<String, TrafficFact>,
     /// Why the service's check fails; a plan is then refused.
@@ -224,6 +248,7 @@ impl Inventory {
             managers: Vec::new(),
             kubernetes: KubernetesFacts::default(),
             notes: Vec::new(),
+            server: ServerFact::Fails("nobody has looked at it".into()),
             traffic: BTreeMap::new(),
             problems: Vec::new(),
         }

@@ -271,9 +271,11 @@ impl State {
     /// Whether a step that keeps users out has one of these statuses.
     #[must_use]
     pub(crate) fn is_shut(&self, statuses: &[Status]) -> bool {
-        let kinds = [StepKind::ShutDoor, StepKind::StopWriter, StepKind::Fence];
+        let shuts = |kind: StepKind| {
+            kind.is_fence() || matches!(kind, StepKind::ShutDoor | StepKind::StopWriter)
+        };
         let mut steps = self.plan.steps.iter().zip(&self.steps);
-        steps.any(|(step, state)| kinds.contains(&step.kind) && statuses.contains(&state.status))
+        steps.any(|(step, state)| shuts(step.kind) && statuses.contains(&state.status))
     }
 
     /// Predicted seconds until the door is open, from what was not gone through.

@@ -9,6 +9,7 @@ mod by_hand_door;
 mod candidates;
 mod cluster;
 mod drill;
+mod dump;
 mod files;
 mod kubernetes;
 mod managed;
@@ -18,7 +19,7 @@ mod traffic;
 use crate::inventory::Inventory;
 use crate::method::{Choice, Method, NoWay, Wish, choose};
 use crate::plan::{Alternative, Mode, Plan, Stage};
-use crate::service::{Database, OnFailure, Persons, Policy, Service};
+use crate::service::{Database, LocalCluster, OnFailure, Persons, Policy, Service};
 
 /// What a plan is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,7 +135,7 @@ pub fn compile(
         escalate: service.escalate.clone(),
         site: service.site.clone(),
         has_door: keeps_users_out(service, inventory) && request.mode == Mode::Incident,
-        warnings: warnings(service, request, inventory, &steps),
+        warnings: warnings(service, request, &choice, inventory, &steps),
         predicted_loss_s: loss(&choice, inventory),
         steps,
     };
@@ -144,10 +145,19 @@ pub fn compile(
     Ok(plan)
 }
 
+/// How to speak to the server of a cluster through a database that is not the service's own.
+#[must_use]
+pub fn beside(cluster: &LocalCluster) -> String {
+    by_hand::connected(cluster, None)
+}
+
 /// How long bringing the data back takes.
 fn restore_s(service: &Service, choice: &Choice, inventory: &Inventory) -> u64 {
     use crate::plan::StepKind as Kind;
     let (kind, base_s) = match (&service.database, choice.method) {
+        (Database::Cluster(_), Method::Dump) => {
+            (Kind::RestoreDump, dump::load_s(choice, inventory))
+        }
         (Database::Cluster(_), _) => (Kind::RestoreCluster, build::restore_s(choice, inventory)),
         (Database::Rds(_), Method::Dump) => (Kind::RestoreDump, inventory.speeds.instance_s * 2),
         (Database::Rds(_), _) => (Kind::RestoreInstance, inventory.speeds.instance_s),
@@ -177,6 +187,15 @@ fn loss(choice: &Choice, inventory: &Inventory) -> Option<u64> {
     u64::try_from(failed.duration_since(newest).as_secs().max(0)).ok()
 }
 
+/// What a wish leads to, if a plan could be made of it.
+fn way(service: &Service, mode: Mode, wish: &Wish, inventory: &Inventory) -> Result<Choice, NoWay> {
+    let choice = choose(wish, inventory)?;
+    if let Database::Cluster(place) = &service.database {
+        dump::check(place, mode, &choice, inventory)?;
+    }
+    Ok(choice)
+}
+
 /// Every method, what it would cost, and why it was taken or not. All else takes `around_s`.
 fn alternatives(
     service: &Service,
@@ -193,7 +212,7 @@ fn alternatives(
                 true => request.wish.clone(),
                 false => Wish { method: Some(*method), ..request.wish.clone() },
             };
-            let chosen = choose(&wish, inventory);
+            let chosen = way(service, request.mode, &wish, inventory);
             match (chosen, is_chosen) {
                 (Ok(other), _) => Alternative {
                     method: (*name).into(),
@@ -245,6 +264,7 @@ fn keeps_users_out(service: &Service, inventory: &Inventory) -> bool {
 fn warnings(
     service: &Service,
     request: &Request,
+    choice: &Choice,
     inventory: &Inventory,
     steps: &[crate::plan::Step],
 ) -> Vec<String> {
@@ -269,6 +289,9 @@ fn warnings(
     }
     for manager in &inventory.managers {
         warnings.push(format!("{manager} manages this and may undo our steps: pause it first"));
+    }
+    if matches!(service.database, Database::Cluster(_)) {
+        warnings.extend(dump::warnings(choice, request.mode, inventory));
     }
     warnings.extend(inventory.notes.iter().cloned());
     let until_open = steps.iter().filter(|step| step.stage <= Stage::Open);

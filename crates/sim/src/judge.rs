@@ -120,7 +120,7 @@ fn lost_undos(seen: &Testimony, verdict: Verdict) -> Vec<String> {
 /// What of the world contradicts the verdict.
 fn wrong_end(seen: &Testimony, end: &Snapshot, verdict: Verdict) -> Vec<String> {
     let (state, plan) = (&seen.state, &seen.state.plan);
-    let has = |kind: StepKind| plan.steps.iter().any(|step| step.kind == kind);
+    let is_fencing = plan.steps.iter().any(|step| step.kind.is_fence());
     let is_done = |kind: StepKind| {
         let mut steps = plan.steps.iter().zip(&state.steps);
         steps.any(|(step, it)| step.kind == kind && it.status == Status::Done)
@@ -136,7 +136,7 @@ fn wrong_end(seen: &Testimony, end: &Snapshot, verdict: Verdict) -> Vec<String> 
         Verdict::Restored if plan.mode == Mode::Incident => {
             must(is_open, "users are back");
             must(end.setting != "old", "the setting points to the new database");
-            must(end.is_fenced || !has(StepKind::Fence), "the old one is fenced");
+            must(end.is_fenced || !is_fencing, "the old one is fenced");
             must(end.made == [end.setting.clone()], "what the setting points to is there, alone");
         }
         Verdict::Restored | Verdict::RolledBack => {

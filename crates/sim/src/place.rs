@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use recovery::inventory::Inventory;
+use recovery::inventory::{Inventory, ServerFact};
 use recovery::machine::UNDO_ATTEMPTS_MAX;
-use recovery::method::Wish;
+use recovery::method::{Method, Wish};
 use recovery::plan::{Mode, Plan, Target, UndoWhen};
 use recovery::planner::{Request, compile};
 use recovery::service::{OnFailure, Persons, Policy, Service};
@@ -47,6 +47,9 @@ impl Place {
         inventory.is_site_lost = !service.traffic.is_empty() && random.bool();
         let persons = if random.u8(..5) == 0 { Persons::new() } else { people::persons() };
         let wish = match mode {
+            _ if matches!(inventory.server, ServerFact::Ready { .. }) => {
+                Wish { method: Some(Method::Dump), ..Wish::default() }
+            }
             Mode::Incident => Wish { before_incident: true, ..Wish::default() },
             Mode::Drill | Mode::Copy => Wish { target: Some(Target::Latest), ..Wish::default() },
         };
@@ -78,12 +81,13 @@ impl Place {
     }
 }
 
-/// A cluster of ours, an instance of RDS, or a second site.
+/// A cluster of ours, also one whose dump is wanted, an instance of RDS, or a second site.
 fn kind(random: &mut fastrand::Rng) -> (Service, Inventory) {
     match random.u8(..6) {
         0 => (five::tms(), five::instance()),
         1 => (five::engine(), sample::inventory()),
         2 => (five::odoo(), sample::inventory()),
+        3 => (sample::shop(), sample::with_dumps()),
         _ => (sample::shop(), sample::inventory()),
     }
 }

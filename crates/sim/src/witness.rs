@@ -197,7 +197,10 @@ impl Book {
         }
         let switches = matches!(
             step.kind,
-            StepKind::SwitchSetting | StepKind::RenameInstance | StepKind::SwitchTraffic
+            StepKind::SwitchSetting
+                | StepKind::RenameInstance
+                | StepKind::RenameDatabase
+                | StepKind::SwitchTraffic
         );
         let opens = matches!(step.kind, StepKind::OpenDoor | StepKind::SwitchTraffic);
         if switches || opens {

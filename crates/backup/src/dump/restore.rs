@@ -41,6 +41,9 @@ const ERRORS_SHOWN_MAX: usize = 5;
 /// Rights and settings of a database.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// Statistics of every table: a part of each is read.
+const ANALYZE_DEADLINE: Duration = Duration::from_secs(24 * 3600);
+
 /// What to restore, where and how.
 #[derive(Clone, Debug)]
 pub struct RestoreOptions {
@@ -80,6 +83,10 @@ pub struct RestoreOptions {
     pub without: Vec<String>,
     /// Roles that get what the dump gives to others.
     pub role_map: Vec<RoleMap>,
+    /// What the comment of the database says when it is restored; until then the mark ends in it.
+    pub comment: Option<String>,
+    /// Make statistics before it counts as restored.
+    pub analyze: bool,
     /// Where programs are looked for, before the packages' folders.
     pub folders: Vec<PathBuf>,
     /// Tells the restore to stop.
@@ -260,7 +267,8 @@ impl Run<'_> {
         }
         let client = Client::connect(&self.connection).await?;
         let before = client.database_comment().await?;
-        target::mark(&client, &self.name, &label, clock.now()).await?;
+        let then = self.options.comment.as_deref();
+        target::mark(&client, &self.name, &label, clock.now(), then).await?;
         let chosen: Vec<&StreamInfo> =
             self.database.streams.iter().filter(|it| self.is_wanted(it, &choice)).collect();
         let bytes = chosen.iter().map(|stream| stream.size).sum();
@@ -280,6 +288,7 @@ impl Run<'_> {
         self.run(&after.arg(jobs).arg(schema.path()), None).await?;
         self.stop_at_errors().await?;
         let comment = if self.options.create { self.database.comment.clone() } else { before };
+        let comment = self.options.comment.clone().or(comment);
         if self.options.create && !self.options.is_selection() {
             self.rights_and_settings(&client).await?;
         }
@@ -288,6 +297,11 @@ impl Run<'_> {
         }
         self.stop_at_errors().await?;
         self.notes.lock().await.extend(choice.notes());
+        if self.options.analyze {
+            self.note("statistics");
+            let unlimited = Client::connect(&self.connection).await?.unlimited().await?;
+            unlimited.query_text("ANALYZE", ANALYZE_DEADLINE).await?;
+        }
         client.comment_database(&self.name, comment.as_deref()).await?;
         Ok(RestoreReport {
             database: self.name.clone(),

@@ -232,9 +232,11 @@ pub(super) async fn mark(
     name: &str,
     label: &str,
     begun: jiff::Timestamp,
+    then: Option<&str>,
 ) -> Result<(), DumpError> {
     let begun = begun.strftime("%Y-%m-%dT%H:%M:%SZ");
-    let text = format!("{MARK}'{label}' that began at {begun}");
+    let then = then.map_or_else(String::new, |then| format!("; then: {then}"));
+    let text = format!("{MARK}'{label}' that began at {begun}{then}");
     Ok(client.comment_database(name, Some(&text)).await?)
 }
 

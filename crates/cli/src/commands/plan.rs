@@ -27,6 +27,9 @@ pub(crate) struct Wanted {
     pub(crate) method: Option<Method>,
     #[command(flatten)]
     pub(crate) target: TargetArguments,
+    /// This dump, restored beside the service's database on its own server
+    #[arg(long, value_name = "LABEL", conflicts_with_all = ["target", "before_incident"])]
+    pub(crate) dump: Option<String>,
     /// Up to just before the destructive transaction that `locate` puts first
     #[arg(long, conflicts_with = "target")]
     pub(crate) before_incident: bool,
@@ -108,6 +111,8 @@ impl Wanted {
         let arguments = &self.target;
         let target = if self.before_incident {
             None
+        } else if let Some(label) = &self.dump {
+            Some(Target::Dump(label.clone()))
         } else if let Some(time) = arguments.target_time {
             Some(Target::Time(time.to_string()))
         } else if let Some(lsn) = arguments.target_lsn {

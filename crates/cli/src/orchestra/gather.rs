@@ -2,12 +2,13 @@
 
 use jiff::Timestamp;
 use pg::Lsn;
-use providers::OwnProgram;
+use providers::{Beside, OwnProgram};
 use recovery::diagnosis::condition;
 use recovery::effect::Failure;
-use recovery::inventory::{BackupFact, Damage, DumpFact, Inventory, WindowFact};
+use recovery::inventory::{BackupFact, Damage, DumpFact, Inventory, ServerFact, WindowFact};
 use recovery::method::Wish;
 use recovery::plan::{Mode, Parameters, Target, without_secrets};
+use recovery::planner::beside;
 use recovery::service::{ClusterPlace, Database, Door, Service, SettingPlace, TrafficHow};
 use serde_json::Value;
 
@@ -19,6 +20,9 @@ use crate::secrets;
 
 /// How far before the alert the search for the damage goes.
 const SEARCH_SECONDS: i64 = 24 * 3600;
+
+/// The code of a target that no WAL reaches.
+const UNREACHABLE: &str = "RF0312";
 
 /// What is asked for on a command line.
 #[derive(Clone, Debug)]
@@ -89,8 +93,11 @@ pub(crate) async fn inventory(
         (None, Some(before)) => Some(Target::Before(before)),
         (None, None) => None,
     };
-    backups(own, place, target.as_ref(), &mut inventory).await?;
     inventory.dumps = dumps(own, place).await;
+    if !asked.is_site_lost && !inventory.dumps.is_empty() {
+        inventory.server = look_at_server(place).await;
+    }
+    backups(own, place, target.as_ref(), &mut inventory).await?;
     if let Some(wished) = &asked.backup {
         inventory.backups.retain(|backup| backup.label == *wished);
         if inventory.backups.is_empty() {
@@ -166,6 +173,29 @@ async fn look_at_database(place: &ClusterPlace, inventory: &mut Inventory) {
     }
 }
 
+/// Whether a dump from before the target is there.
+fn has_older_dump(target: &Target, inventory: &Inventory) -> bool {
+    let Target::Time(time) = target else { return false };
+    let Ok(time) = time.parse::<Timestamp>() else { return false };
+    inventory.dumps.iter().any(|dump| dump.taken < time)
+}
+
+/// Whether the server that runs takes a database beside the service's own.
+async fn look_at_server(place: &ClusterPlace) -> ServerFact {
+    let Some(database) = &place.cluster.database else {
+        return ServerFact::Fails("nobody says which database is the service's".into());
+    };
+    let directory = std::path::Path::new(&place.cluster.data_directory);
+    let looked = providers::look_beside(directory, &beside(&place.cluster), database).await;
+    let free = rustix::fs::statvfs(directory)
+        .map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+    match looked {
+        Ok(Beside::Ready { size, slots }) => ServerFact::Ready { size, free, slots },
+        Ok(Beside::NoDatabase) => ServerFact::NoDatabase,
+        Err(why) => ServerFact::Fails(why),
+    }
+}
+
 fn identity(place: &ClusterPlace) -> Parameters {
     let directory = &place.cluster.data_directory;
     let mut identity = Parameters::from([("data_directory".into(), directory.clone())]);
@@ -231,12 +261,20 @@ async fn backups(
         Some(WindowFact { earliest, latest })
     });
     let reach = match target {
+        Some(Target::Dump(_) | Target::Snapshot(_)) | None => Value::Null,
         Some(target) => {
             let mut words: Vec<String> = vec!["window".into(), cluster.clone()];
             words.extend(target.options());
-            own.run(&words).await.map_err(failed)?
+            match own.run(&words).await {
+                // What no WAL reaches may be in a dump.
+                Err(failure)
+                    if failure.code == UNREACHABLE && has_older_dump(target, inventory) =>
+                {
+                    Value::Null
+                }
+                reach => reach.map_err(failed)?,
+            }
         }
-        None => Value::Null,
     };
     let mut reaching: Vec<String> = text(&reach, "/backup").into_iter().collect();
     let others = reach.pointer("/other_backups").and_then(Value::as_array);

@@ -21,6 +21,7 @@ mod cut_off;
 mod damage;
 mod downgrade;
 mod driverless;
+mod dump_runs;
 mod dumps;
 mod dumps_by_choice;
 mod elsewhere;

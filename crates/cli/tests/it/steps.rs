@@ -23,45 +23,53 @@ impl Secrets for None {
     }
 }
 
-struct Bench<'s> {
+pub(crate) struct Bench<'s> {
     shop: &'s Shop,
     plan: Plan,
-    providers: Providers,
+    pub(crate) providers: Providers,
+    /// What steps before have found out.
+    pub(crate) facts: Parameters,
 }
 
 impl<'s> Bench<'s> {
     fn of(shop: &'s Shop) -> Self {
+        Self::planned(shop, "plan shop --latest")
+    }
+
+    /// The steps of another plan.
+    pub(crate) fn planned(shop: &'s Shop, words: &str) -> Self {
         let own = OwnProgram { program: binary("rollforward"), config: shop.site.config() };
-        let document = shop.site.run("plan shop --latest").done();
+        let document = shop.site.run(words).done();
         let plan = Plan::from_value(&document["plan"]).unwrap();
         Self {
             shop,
             plan,
+            facts: Parameters::new(),
             providers: Providers::new(own, Arc::new(None), BTreeMap::new(), BTreeMap::new())
                 .unwrap(),
         }
     }
 
-    fn context(&self, id: &str) -> StepContext {
+    pub(crate) fn context(&self, id: &str) -> StepContext {
         let step = self.plan.steps.iter().find(|step| step.id.as_str() == id).unwrap().clone();
         StepContext {
             run: "shop-1126-test".into(),
             parameters: step.parameters.clone(),
             key: format!("shop-1126-test.{id}.1"),
             step,
-            facts: Parameters::new(),
+            facts: self.facts.clone(),
             originals: Parameters::new(),
         }
     }
 
-    async fn undoable(&self, id: &str) {
+    pub(crate) async fn undoable(&self, id: &str) {
         let mut context = self.context(id);
         let effect = self.providers.of(&context.step).unwrap();
         let outcome = conformance::undoable(effect, &mut context).await;
         outcome.unwrap_or_else(|why| panic!("{id}: {why}"));
     }
 
-    async fn done(&self, id: &str) -> Parameters {
+    pub(crate) async fn done(&self, id: &str) -> Parameters {
         let context = self.context(id);
         let effect = self.providers.of(&context.step).unwrap();
         effect.precheck(&context).await.unwrap();

@@ -1,5 +1,6 @@
 //! PostgreSQL on this host: diagnosed, fenced, salvaged, restored beside, proved, adopted.
 
+pub(crate) mod beside;
 mod commands;
 pub(crate) mod diagnose;
 mod fence;
@@ -40,6 +41,7 @@ pub(crate) struct Postgres {
     fence: fence::Fence,
     commands: commands::Commands,
     restore: restore::RestoreBeside,
+    dump: beside::RestoreDump,
     prove: prove::Prove,
     sql: sql::RunSql,
     sessions: sessions::Sessions,
@@ -51,6 +53,7 @@ impl Postgres {
             diagnose: diagnose::DiagnoseStep::default(),
             fence: fence::Fence,
             commands: commands::Commands::new(own.clone()),
+            dump: beside::RestoreDump::new(own.clone()),
             restore: restore::RestoreBeside::new(own),
             prove: prove::Prove::default(),
             sql: sql::RunSql::default(),
@@ -66,6 +69,9 @@ impl Postgres {
         Some(match step.kind {
             StepKind::Diagnose => &self.diagnose,
             StepKind::Fence => &self.fence,
+            StepKind::FenceDatabase => &beside::FenceDatabase,
+            StepKind::RestoreDump => &self.dump,
+            StepKind::RenameDatabase => &beside::RenameDatabase,
             StepKind::Salvage
             | StepKind::KeepOld
             | StepKind::ResolveTarget
@@ -169,8 +175,11 @@ pub(crate) fn restored_directory(context: &StepContext) -> Result<PathBuf, Failu
     Ok(PathBuf::from(context.fact("directory")?))
 }
 
-/// A session of the restored cluster, in the service's database.
+/// A session of what was restored, in the service's database.
 pub(crate) async fn restored_session(context: &StepContext) -> Result<Client, Failure> {
+    if beside::restored_oid(context).is_some() {
+        return beside::restored_session(context).await;
+    }
     let directory = restored_directory(context)?;
     let found = postmaster(&directory)?.ok_or_else(|| {
         Failure::retry("RF1105", format!("no server runs in '{}'", directory.display()))

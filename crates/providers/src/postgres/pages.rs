@@ -15,15 +15,18 @@ const READ_LEN: usize = 1 << 20;
 const REREADS_MAX: usize = 10;
 
 /// Pages whose checksum is right; none where the cluster has no checksums. A wrong one that stays
-/// wrong is a failure that names it.
-pub(super) fn check(directory: &Path) -> Result<u64, Failure> {
+/// wrong is a failure that names it. `only` is the oid of the one database that is looked at.
+pub(super) fn check(directory: &Path, only: Option<&str>) -> Result<u64, Failure> {
     let control = super::control(directory)?;
     if !control.has_data_checksums() {
         return Ok(0);
     }
     let block = usize::try_from(control.block_size.get()).unwrap_or(8192);
     let mut pages = 0;
-    let mut folders: Vec<PathBuf> = vec![directory.join("global"), directory.join("base")];
+    let mut folders: Vec<PathBuf> = match only {
+        Some(oid) => vec![directory.join("base").join(oid)],
+        None => vec![directory.join("global"), directory.join("base")],
+    };
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).map_err(|error| io(&folder, &error))? {
             let path = entry.map_err(|error| io(&folder, &error))?.path();

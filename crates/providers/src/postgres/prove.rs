@@ -11,7 +11,7 @@ use recovery::plan::Parameters;
 use recovery::service::SchemaTool;
 
 use super::sessions::NEXT_XID;
-use super::{pages, restored_directory, restored_session, sql_failure, value};
+use super::{beside, pages, restored_directory, restored_session, sql_failure, value};
 use crate::looked::Looked;
 
 /// Longest check of one relation, and of one constraint.
@@ -54,11 +54,13 @@ impl Effect for Prove {
 
     async fn act(&self, context: &StepContext) -> Result<(), Failure> {
         let directory = restored_directory(context)?;
-        let checked = tokio::task::spawn_blocking(move || pages::check(&directory)).await;
+        let only = beside::restored_oid(context).map(str::to_owned);
+        let checked =
+            tokio::task::spawn_blocking(move || pages::check(&directory, only.as_deref())).await;
         let pages = checked.map_err(|error| Failure::retry("RF1105", error.to_string()))??;
         let client = restored_session(context).await?;
         let mut outputs = Parameters::from([("pages_checked".into(), pages.to_string())]);
-        amcheck(context, &client, &mut outputs).await?;
+        amcheck(&client, &mut outputs).await?;
         constraints(&client, &mut outputs).await?;
         tables(context, &client, &mut outputs).await?;
         schema(context, &client, &mut outputs).await?;
@@ -73,12 +75,8 @@ impl Effect for Prove {
     }
 }
 
-async fn amcheck(
-    context: &StepContext,
-    client: &Client,
-    outputs: &mut Parameters,
-) -> Result<(), Failure> {
-    let database = context.parameters.get("database").map_or("postgres", String::as_str);
+async fn amcheck(client: &Client, outputs: &mut Parameters) -> Result<(), Failure> {
+    let database = client.options().database();
     let report = match client.amcheck(database, RELATION_DEADLINE).await {
         Ok(report) => report,
         Err(error @ pgclient::Error::Extension { .. }) => {

@@ -149,7 +149,7 @@ impl State {
         let Some(step) = self.plan.steps.get(at) else { return };
         let is_last = !self.plan.steps.iter().skip(at + 1).any(|next| next.kind == step.kind);
         let name = match step.kind {
-            StepKind::Fence => "writes-stopped",
+            kind if kind.is_fence() => "writes-stopped",
             StepKind::ProveApplication => "connected",
             // Users are back when they are led here; else when the door is open, or there is none.
             StepKind::SwitchTraffic if is_last => "healthy",

@@ -19,6 +19,8 @@ pub enum StepKind {
     StopWriter,
     /// The old database refuses sessions; no foreign session and no new WAL is proved.
     Fence,
+    /// One database refuses sessions, its server goes on.
+    FenceDatabase,
     /// What can still be read of the failed server's WAL is stored.
     Salvage,
     /// The old data directory is kept, untouched: the safety copy of a restore beside.
@@ -61,6 +63,8 @@ pub enum StepKind {
     SwitchSetting,
     /// The old instance's name goes to the new one.
     RenameInstance,
+    /// The old database's name goes to the restored one, on the same server.
+    RenameDatabase,
     /// Starts an application.
     StartWriter,
     /// An application must answer before the next one is started.
@@ -89,7 +93,7 @@ pub enum StepKind {
 
 impl StepKind {
     /// Every kind and its name.
-    pub const ALL: [(&'static str, Self); 41] = [
+    pub const ALL: [(&'static str, Self); 43] = [
         ("diagnose", Self::Diagnose),
         ("check-setting", Self::CheckSetting),
         ("check-traffic", Self::CheckTraffic),
@@ -98,6 +102,7 @@ impl StepKind {
         ("pause-manager", Self::PauseManager),
         ("stop-writer", Self::StopWriter),
         ("fence", Self::Fence),
+        ("fence-database", Self::FenceDatabase),
         ("salvage", Self::Salvage),
         ("keep-old", Self::KeepOld),
         ("hold-evidence", Self::HoldEvidence),
@@ -119,6 +124,7 @@ impl StepKind {
         ("prove-reach", Self::ProveReach),
         ("switch-setting", Self::SwitchSetting),
         ("rename-instance", Self::RenameInstance),
+        ("rename-database", Self::RenameDatabase),
         ("start-writer", Self::StartWriter),
         ("health-gate", Self::HealthGate),
         ("smoke", Self::Smoke),
@@ -143,6 +149,12 @@ impl StepKind {
     #[must_use]
     pub fn text(self) -> &'static str {
         Self::ALL.into_iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+    }
+
+    /// Whether the old database takes no sessions behind it.
+    #[must_use]
+    pub const fn is_fence(self) -> bool {
+        matches!(self, Self::Fence | Self::FenceDatabase)
     }
 
     /// Whether the step has no effect outside the journal and is performed by the runner itself.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Plan, Stage, confirmation};
+use super::{Plan, Stage, Target, confirmation};
 use crate::inventory::Inventory;
 
 /// Seconds as people say them: `45 s`, `12 min`, `1 h 29 min`, `3 d 4 h`.
@@ -34,8 +34,10 @@ pub fn night_screen(plan: &Plan, inventory: &Inventory, elapsed_s: u64) -> Strin
     };
     let ready = inventory.now.as_second().saturating_add_unsigned(plan.predicted_rto_s());
     let ready = jiff::Timestamp::from_second(ready).unwrap_or(inventory.now);
+    // A dump is older than what was counted.
+    let is_dump = matches!(plan.target, Target::Dump(_));
     let lost = match (&inventory.damage, plan.predicted_loss_s) {
-        (Some(damage), _) if damage.transactions_lost.is_some() => {
+        (Some(damage), _) if damage.transactions_lost.is_some() && !is_dump => {
             let since = inventory.now.duration_since(damage.at).as_secs().unsigned_abs();
             let count = damage.transactions_lost.unwrap_or_default();
             format!("lost: {} of work ({count} transactions)", duration_text(since))

@@ -3,8 +3,10 @@
 
 use super::build::shell;
 use super::cluster::Site;
+use super::dump;
 use super::kubernetes::kubectl;
 use crate::inventory::Probe;
+use crate::plan::Target;
 use crate::service::{LocalCluster, Network, SettingPlace, Validation, Workload};
 
 fn words(words: &[&str]) -> String {
@@ -25,10 +27,104 @@ pub(super) fn fence(cluster: &LocalCluster) -> String {
     )
 }
 
+/// The cluster's connection, to its own database or to another one.
+pub(super) fn connected(cluster: &LocalCluster, database: Option<&str>) -> String {
+    let connection = &cluster.connection;
+    // The service's own database cannot be the one that it is renamed from.
+    let own = connection.split_whitespace().find_map(|it| it.strip_prefix("dbname="));
+    let own = own.map(|own| own.trim_matches('\''));
+    let is_service = own.is_none_or(|own| Some(own) == cluster.database.as_deref());
+    // As in libpq the last one of a keyword wins.
+    match database.or(is_service.then_some("postgres")) {
+        Some(database) if connection.contains("://") => {
+            let separator = if connection.contains('?') { '&' } else { '?' };
+            format!("{connection}{separator}dbname={}", encoded(database))
+        }
+        Some(database) if database.chars().all(|c| c.is_alphanumeric() || c == '_') => {
+            format!("{connection} dbname={database}")
+        }
+        Some(database) => {
+            let value = database.replace('\\', r"\\").replace('\'', r"\'");
+            format!("{connection} dbname='{value}'")
+        }
+        None => connection.clone(),
+    }
+}
+
+/// A value in an address.
+fn encoded(text: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
+            char::from(byte).to_string()
+        }
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(byte).collect()
+}
+
+/// SQL in a database of the server that runs.
+pub(super) fn in_database(cluster: &LocalCluster, database: &str, sql: &str) -> String {
+    psql(cluster, Some(database), &[sql])
+}
+
+/// Several statements of one `psql` are one transaction.
+fn psql(cluster: &LocalCluster, database: Option<&str>, sql: &[&str]) -> String {
+    let sql = sql.join("; ");
+    let connection = connected(cluster, database);
+    format!("{} -X {} -c {}", program(cluster, "psql"), words(&[&connection]), words(&[&sql]))
+}
+
+fn name(text: &str) -> String {
+    format!("\"{}\"", text.replace('"', "\"\""))
+}
+
+fn ended(database: &str) -> String {
+    format!(
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = '{}'",
+        database.replace('\'', "''")
+    )
+}
+
+/// One database takes no sessions any more.
+pub(super) fn fence_database(cluster: &LocalCluster, database: &str) -> String {
+    let refuse = format!("alter database {} allow_connections false", name(database));
+    [psql(cluster, None, &[&refuse]), psql(cluster, None, &[&ended(database)])].join("\n")
+}
+
+/// The restored database gets the name of the old one, and what belongs to it.
+pub(super) fn rename_database(
+    cluster: &LocalCluster,
+    database: &str,
+    kept: &str,
+    new: &str,
+) -> String {
+    let (old, kept, restored) = (name(database), name(kept), name(new));
+    let rights = psql(
+        cluster,
+        None,
+        &[&format!(
+            "select datname, datdba::regrole, datconnlimit, datacl, (select array_agg(setconfig) \
+         from pg_db_role_setting where setdatabase = d.oid) from pg_database d \
+         where datname in ('{}', '{}')",
+            database.replace('\'', "''"),
+            new.replace('\'', "''"),
+        )],
+    );
+    let renamed = [
+        &*format!("alter database {old} rename to {kept}"),
+        &*format!("alter database {restored} rename to {old}"),
+    ];
+    [rights, psql(cluster, None, &[&ended(new)]), psql(cluster, None, &renamed)].join("\n")
+}
+
 impl Site<'_> {
-    /// The restored cluster, asked as whoever may enter its directory.
+    /// The restored cluster, asked as whoever may enter its directory; or the database beside the
+    /// old one.
     fn psql(&self, sql: &str) -> String {
         let cluster = &self.place.cluster;
+        if let (Target::Dump(_), Some(database)) = (&self.choice.target, &cluster.database) {
+            return in_database(cluster, &dump::restored(database, self.inventory), sql);
+        }
         let user = cluster.connection.split_whitespace().find_map(|it| it.strip_prefix("user="));
         let user = user.map_or_else(String::new, |user| format!(" -U {}", words(&[user])));
         format!(
@@ -58,10 +154,14 @@ impl Site<'_> {
 
     /// Who is in the restored database.
     pub(super) fn sessions_by_hand(&self) -> String {
-        self.psql(
-            "select usename, client_addr, count(*) from pg_stat_activity \
-             where datname = current_database() and pid <> pg_backend_pid() group by 1, 2",
-        )
+        let sql = "select usename, client_addr, count(*) from pg_stat_activity \
+             where datname = current_database() and pid <> pg_backend_pid() group by 1, 2";
+        let cluster = &self.place.cluster;
+        match (&self.choice.target, &cluster.database) {
+            // It has the service's name by now.
+            (Target::Dump(_), Some(database)) => in_database(cluster, database, sql),
+            _ => self.psql(sql),
+        }
     }
 
     /// The restored cluster listens, and lets these in.

@@ -1,6 +1,6 @@
 //! Ways to restore, in order: the same target from other backups, then less data.
 
-use crate::inventory::{BackupFact, Inventory};
+use crate::inventory::{BackupFact, DumpFact, Inventory};
 use crate::method::Choice;
 use crate::plan::{Candidate, Parameters, Target};
 use crate::service::{Database, Service};
@@ -16,7 +16,30 @@ pub(super) fn of(service: &Service, choice: &Choice, inventory: &Inventory) -> V
     }
 }
 
+/// The dump that was chosen, then older ones, each with what it loses more.
+fn of_dumps(chosen: &DumpFact, inventory: &Inventory) -> Vec<Candidate> {
+    let older = inventory.dumps.iter().filter(|dump| dump.taken < chosen.taken);
+    let all = std::iter::once(chosen).chain(older).take(CANDIDATES_MAX);
+    all.map(|dump| Candidate {
+        name: format!("dump {}", dump.label),
+        parameters: Parameters::from([
+            ("dump".into(), dump.label.clone()),
+            ("taken".into(), dump.taken.to_string()),
+        ]),
+        is_same_target: dump == chosen,
+        extra_loss_s: u64::try_from(chosen.taken.duration_since(dump.taken).as_secs()).unwrap_or(0),
+        reason: match dump == chosen {
+            true => "the dump that was chosen".into(),
+            false => "an older dump, if that one cannot be restored".into(),
+        },
+    })
+    .collect()
+}
+
 fn of_cluster(choice: &Choice, inventory: &Inventory) -> Vec<Candidate> {
+    if let Some(chosen) = super::dump::dump_for(choice, inventory) {
+        return of_dumps(chosen, inventory);
+    }
     let usable: Vec<&BackupFact> =
         inventory.backups.iter().filter(|backup| backup.is_valid).collect();
     let same = usable.iter().filter(|backup| backup.reaches_target);

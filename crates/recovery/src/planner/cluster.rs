@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::build::{backup_for, restore_s, shell, step};
 use super::files::{self, Allowed};
-use super::{PlanError, Request, around, by_hand, traffic};
+use super::{PlanError, Request, around, by_hand, dump, traffic};
 use crate::inventory::Inventory;
 use crate::method::{Choice, NoWay};
 use crate::plan::{Class, Mode, Parameters, Stage, Step, StepKind, Target, UndoWhen};
@@ -18,16 +18,8 @@ pub(super) fn steps(
     inventory: &Inventory,
 ) -> Result<Vec<Step>, PlanError> {
     let site = Site { service, place, choice, inventory, mode: request.mode };
-    if let Target::Dump(label) = &choice.target {
-        let name = &place.cluster.name;
-        return Err(NoWay {
-            what: format!("a run does not restore dump '{label}' of cluster '{name}' by itself"),
-            hint: format!(
-                "rollforward dump restore {name} {label} --target CONNINFO --database NAME --create, \
-                 then look at it; or name a backup's target: --immediate, --target-time"
-            ),
-        }
-        .into());
+    if matches!(choice.target, Target::Dump(_)) {
+        return dump::steps(&site, request);
     }
     if matches!(choice.target, Target::Snapshot(_)) {
         return Err(NoWay {
@@ -113,7 +105,7 @@ impl Site<'_> {
         steps
     }
 
-    fn diagnose(&self) -> Step {
+    pub(super) fn diagnose(&self) -> Step {
         step(Stage::Assess, "diagnose", "", StepKind::Diagnose)
             .effect(format!(
                 "looks at {}: does it answer, what do its log and pages say",
@@ -126,7 +118,7 @@ impl Site<'_> {
             .done()
     }
 
-    fn check_setting(&self) -> Option<Step> {
+    pub(super) fn check_setting(&self) -> Option<Step> {
         let setting = self.service.setting.as_ref()?;
         Some(
             step(Stage::Assess, "setting", "", StepKind::CheckSetting)
@@ -138,7 +130,7 @@ impl Site<'_> {
         )
     }
 
-    fn resolve_secrets(&self) -> Option<Step> {
+    pub(super) fn resolve_secrets(&self) -> Option<Step> {
         let references = secret_references(self.service);
         if references.is_empty() {
             return None;
@@ -248,9 +240,10 @@ impl Site<'_> {
             .done()
     }
 
-    fn prove(&self) -> Vec<Step> {
+    pub(super) fn prove(&self) -> Vec<Step> {
         let validation = &self.service.validation;
-        let size = self.inventory.size;
+        let size = dump::dump_for(self.choice, self.inventory);
+        let size = size.map_or(self.inventory.size, |dump| dump.size);
         let builtin = step(Stage::Prove, "data", "", StepKind::Prove)
             .effect(format!("page checksums, amcheck, foreign keys{}", tables_text(validation)))
             .with_all(self.cluster())
@@ -294,7 +287,7 @@ impl Site<'_> {
         }
     }
 
-    fn prove_application(&self) -> Option<Step> {
+    pub(super) fn prove_application(&self) -> Option<Step> {
         (!self.service.writers.is_empty()).then(|| {
             step(Stage::Start, "sessions", "", StepKind::ProveApplication)
                 .effect("the application's sessions are seen at the restored database")
@@ -329,15 +322,24 @@ impl Site<'_> {
             .command(shell(&words))
             .predicted(10)
             .done();
-        let backup = step(Stage::Protect, "backup", name, StepKind::Backup)
-            .effect("a full backup of it")
+        vec![adopt, self.backup("a full backup of it")]
+    }
+
+    pub(super) fn backup(&self, effect: &str) -> Step {
+        let name = &self.place.cluster.name;
+        let host = match self.choice.target {
+            // It stays where it is.
+            Target::Dump(_) => self.place.cluster.host.as_ref(),
+            _ => self.place.restore_host.as_ref().or(self.place.cluster.host.as_ref()),
+        };
+        step(Stage::Protect, "backup", name, StepKind::Backup)
+            .effect(effect)
             .undo(Class::Own, UndoWhen::Never, "none is needed: a backup is only added")
             .with_all(self.cluster())
-            .host(self.place.restore_host.as_ref().or(self.place.cluster.host.as_ref()))
+            .host(host)
             .command(format!("rollforward backup {name}"))
             .predicted(self.inventory.size.div_ceil(self.inventory.speeds.backup.max(1)) + 5)
-            .done();
-        vec![adopt, backup]
+            .done()
     }
 
     /// Where the restored cluster goes: beside the old one, or where the drill says.
@@ -367,6 +369,10 @@ impl Site<'_> {
         for (name, value) in optional {
             parameters.extend(value.clone().map(|value| (name.to_owned(), value)));
         }
+        if matches!(self.choice.target, Target::Dump(_)) {
+            // The server goes on, and is spoken to through another of its databases.
+            parameters.insert("server".into(), by_hand::connected(cluster, None));
+        }
         parameters
     }
 
@@ -383,7 +389,10 @@ impl Site<'_> {
         let mut parameters = Parameters::new();
         if let Some(damage) = &self.inventory.damage {
             parameters.insert("damaged_at".into(), damage.at.to_string());
-            parameters.extend(damage.last_good.map(|at| ("last_good".to_owned(), at.to_string())));
+            // A dump is of its own moment, whatever was good later.
+            let last_good =
+                damage.last_good.filter(|_| !matches!(self.choice.target, Target::Dump(_)));
+            parameters.extend(last_good.map(|at| ("last_good".to_owned(), at.to_string())));
         }
         parameters
     }
@@ -393,13 +402,15 @@ impl Site<'_> {
             .map_or_else(|| "a backup".into(), |backup| format!("backup {}", backup.label))
     }
 
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         format!("cluster '{}'", self.place.cluster.name)
     }
 
     /// What passing the point of no return costs, as it is typed: `shop lose 43`.
-    fn cost(&self) -> String {
-        let lost = self.inventory.damage.as_ref().and_then(|damage| damage.transactions_lost);
+    pub(super) fn cost(&self) -> String {
+        let counted = self.inventory.damage.as_ref().and_then(|damage| damage.transactions_lost);
+        // What was counted came after the damage: a dump is older.
+        let lost = counted.filter(|_| !matches!(self.choice.target, Target::Dump(_)));
         match lost {
             Some(lost) => format!("{} lose {lost}", self.service.name),
             None => format!("{} lose unknown", self.service.name),
@@ -408,7 +419,7 @@ impl Site<'_> {
 }
 
 /// `20261126T050000Z`.
-fn stamp(now: Timestamp) -> String {
+pub(super) fn stamp(now: Timestamp) -> String {
     now.strftime("%Y%m%dT%H%M%SZ").to_string()
 }
 

@@ -99,6 +99,15 @@ fn left_to_do(report: &Report, text: &mut String) {
             report.run
         );
     }
+    if let Some(old) = fact("old_database") {
+        let _ = writeln!(
+            text,
+            "- database '{old}' is kept for {} and takes no sessions; then: \
+             `rollforward run remove-old {}`",
+            duration_text(report.state.plan.policy.keep_old.as_secs()),
+            report.run
+        );
+    }
     let _ = writeln!(
         text,
         "- close the incident: `rollforward incident close {}`",

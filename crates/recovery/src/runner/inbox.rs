@@ -93,7 +93,8 @@ impl Drive<'_> {
                     return Some(format!("the plan has no step '{step}'"));
                 };
                 let is_skip = matches!(message.kind, MessageKind::Skip { .. });
-                if is_skip && matches!(step.kind, StepKind::PointOfNoReturn | StepKind::Fence) {
+                let is_needed = step.kind == StepKind::PointOfNoReturn || step.kind.is_fence();
+                if is_skip && is_needed {
                     return Some(format!("step '{}' cannot be left out", step.id));
                 }
                 let waits = matches!(

@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::diagnosis::Condition;
-use crate::inventory::{BackupFact, Damage, Inventory, WindowFact};
-use crate::method::Wish;
+use crate::inventory::{BackupFact, Damage, DumpFact, Inventory, ServerFact, WindowFact};
+use crate::method::{Method, Wish};
 use crate::plan::{Mode, Parameters, Plan};
 use crate::planner::{PlanError, Request, compile};
 use crate::service::{
@@ -135,6 +135,35 @@ pub fn inventory() -> Inventory {
         ]),
         ..Inventory::empty(now())
     }
+}
+
+/// The same with a server that runs, and dumps of last week and of the month before.
+#[must_use]
+pub fn with_dumps() -> Inventory {
+    let days_ago =
+        |days: i64| Timestamp::from_second(now().as_second() - days * 86_400).unwrap_or(now());
+    let dump = |label: &str, days: i64| DumpFact {
+        label: label.into(),
+        taken: days_ago(days),
+        size: 3 << 30,
+    };
+    Inventory {
+        condition: Condition::Healthy,
+        dumps: vec![dump("20261118T020000Z-new2", 8), dump("20261027T020000Z-old2", 30)],
+        server: ServerFact::Ready { size: 4 << 30, free: 40 << 30, slots: Vec::new() },
+        ..inventory()
+    }
+}
+
+/// A plan that restores a dump.
+///
+/// # Errors
+/// As [`compile`].
+pub fn dump_plan(service: &Service, mode: Mode, inventory: &Inventory) -> Result<Plan, PlanError> {
+    let wish = Wish { method: Some(Method::Dump), ..Wish::default() };
+    let request =
+        Request { mode, wish, binary: "0.1.0".into(), persons: Persons::new(), is_breach: false };
+    compile(service, &request, inventory)
 }
 
 /// A plan for a service and an inventory, up to just before the damage.

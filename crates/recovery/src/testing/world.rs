@@ -253,8 +253,10 @@ impl Things {
                 if self.active.contains(&writer_of(context)) { "up" } else { "down" }.into()
             }
             StepKind::PauseManager => if self.is_paused(context) { "paused" } else { "on" }.into(),
-            StepKind::Fence => if self.is_fenced { "fenced" } else { "open" }.into(),
-            StepKind::SwitchSetting => self.setting.clone(),
+            StepKind::Fence | StepKind::FenceDatabase => {
+                if self.is_fenced { "fenced" } else { "open" }.into()
+            }
+            StepKind::SwitchSetting | StepKind::RenameDatabase => self.setting.clone(),
             StepKind::SwitchTraffic => {
                 let is_there = self.at_standby.contains(&traffic_of(context));
                 if is_there { "standby" } else { "primary" }.into()
@@ -288,8 +290,10 @@ impl Things {
             StepKind::PauseManager => is(self.is_paused(context)),
             StepKind::ResumeManager => is(!self.is_paused(context)),
             StepKind::OpenNetwork => is(self.networked.contains(&self.restored_of(context))),
-            StepKind::Fence => is(self.is_fenced),
-            StepKind::SwitchSetting => is(self.setting == self.restored_of(context)),
+            kind if kind.is_fence() => is(self.is_fenced),
+            StepKind::SwitchSetting | StepKind::RenameDatabase => {
+                is(self.setting == self.restored_of(context))
+            }
             StepKind::Adopt => is(self.is_adopted),
             StepKind::SwitchTraffic => is(self.at_standby.contains(&traffic_of(context))),
             StepKind::RestoreCluster | StepKind::RestoreInstance | StepKind::RestoreDump => {
@@ -332,9 +336,11 @@ impl Things {
                 }
                 self.networked.push(self.restored_of(context));
             }
-            StepKind::Fence => self.is_fenced = true,
+            kind if kind.is_fence() => self.is_fenced = true,
             StepKind::Salvage => self.is_salvaged = true,
-            StepKind::SwitchSetting => self.setting = self.restored_of(context),
+            StepKind::SwitchSetting | StepKind::RenameDatabase => {
+                self.setting = self.restored_of(context);
+            }
             StepKind::Prove => self.is_proved = true,
             StepKind::RestoreFiles => self.are_files_back = true,
             StepKind::Smoke => self.is_smoked = true,
@@ -376,8 +382,10 @@ impl Things {
             StepKind::PauseManager => {
                 self.paused.insert(manager_of(context), original.as_deref() == Some("paused"));
             }
-            StepKind::Fence => self.is_fenced = original.as_deref() == Some("fenced"),
-            StepKind::SwitchSetting => self.setting = original.unwrap_or(self.setting.clone()),
+            kind if kind.is_fence() => self.is_fenced = original.as_deref() == Some("fenced"),
+            StepKind::SwitchSetting | StepKind::RenameDatabase => {
+                self.setting = original.unwrap_or(self.setting.clone());
+            }
             StepKind::StartWriter => drop(self.stopped_writers.insert(writer_of(context), true)),
             StepKind::SwitchTraffic if original.as_deref() == Some("primary") => {
                 self.at_standby.remove(&traffic_of(context));

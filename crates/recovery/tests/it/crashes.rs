@@ -3,6 +3,7 @@
 //! run that nothing disturbed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use recovery::inventory::{Inventory, KubernetesFact, PauseFact, Probe};
 use recovery::method::Wish;
@@ -98,6 +99,56 @@ fn after_a_breach(name: &'static str, wrong: Wrong) -> Case {
     });
     let (inventory, mode) = (sample::inventory(), Mode::Incident);
     Case { name, service, inventory, mode, wrong }
+}
+
+/// What no WAL reaches comes from a dump, beside the database on the server that runs.
+fn of_a_dump(
+    name: &'static str,
+    mode: Mode,
+    change: impl FnOnce(&mut Service),
+    wrong: Wrong,
+) -> Case {
+    Case { inventory: sample::with_dumps(), ..case(name, mode, change, wrong) }
+}
+
+fn cases_of_dumps() -> Vec<Case> {
+    use Misbehaviour::{BadData, FailForGood, Half, UndoFails};
+    let same = |_: &mut Service| {};
+    vec![
+        of_a_dump("a dump", Mode::Incident, same, &[]),
+        of_a_dump("a dump, without a door", Mode::Incident, |service| service.door = None, &[]),
+        of_a_dump("a drill of a dump", Mode::Drill, same, &[]),
+        of_a_dump(
+            "a drill of a dump whose checks fail",
+            Mode::Drill,
+            same,
+            &[("prove.sql", &[FailForGood])],
+        ),
+        of_a_dump(
+            "a dump, the smoke test fails, reopen",
+            Mode::Incident,
+            reopening,
+            &[("start.smoke.1", &[FailForGood]), ("switch.database.shop", &[UndoFails])],
+        ),
+        of_a_dump(
+            "a dump, the smoke test fails, stay shut",
+            Mode::Incident,
+            same,
+            &[("start.smoke.1", &[FailForGood])],
+        ),
+        of_a_dump(
+            "a dump that is damaged, an older one is taken",
+            Mode::Incident,
+            |service| service.policy.extra_loss = Duration::from_secs(60 * 86_400),
+            &[("prove.data", &[BadData])],
+        ),
+        of_a_dump(
+            "half a dump",
+            Mode::Incident,
+            same,
+            &[("restore.dump.20261118T020000Z-new2", &[Half])],
+        ),
+    ]
 }
 
 fn reopening(service: &mut Service) {
@@ -234,6 +285,10 @@ impl Case {
 
     fn bench(&self) -> Bench {
         let bench = match self.service.breach {
+            None if !self.inventory.dumps.is_empty() => {
+                let plan = sample::dump_plan(&self.service, self.mode, &self.inventory);
+                Bench::with(plan.unwrap())
+            }
             None => Bench::of(&self.service, self.mode, &self.inventory),
             Some(_) => Bench::with(self.plan_of_a_breach()),
         };
@@ -246,7 +301,7 @@ impl Case {
 
 /// Every plan of the matrix.
 fn all() -> impl Iterator<Item = Case> {
-    cases().into_iter().chain(cases_elsewhere())
+    cases().into_iter().chain(cases_elsewhere()).chain(cases_of_dumps())
 }
 
 /// Kills the drivers of every [`GROUPS`]th plan, from this one on.

@@ -63,3 +63,13 @@ fn each_of_the_five_methods_is_chosen_where_the_decision_tree_says() {
         insta::assert_snapshot!(format!("method-{}", method.text()), plan_text(&plan));
     }
 }
+
+#[test]
+fn a_dump_of_a_cluster_of_ours_is_restored_beside_its_database() {
+    let inventory = sample::with_dumps();
+    for (name, mode) in [("dump-of-ours", Mode::Incident), ("drill-of-a-dump", Mode::Drill)] {
+        let plan = sample::dump_plan(&sample::shop(), mode, &inventory).unwrap();
+        assert_eq!(Plan::from_value(&plan.to_value()).unwrap(), plan, "{name}");
+        insta::assert_snapshot!(name, plan_text(&plan));
+    }
+}

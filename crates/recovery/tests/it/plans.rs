@@ -1,7 +1,7 @@
 //! Plans: the same input gives the same plan, stored and read back; drills touch nothing.
 
-use recovery::inventory::DumpFact;
-use recovery::method::Wish;
+use recovery::inventory::{Inventory, ServerFact};
+use recovery::method::{Method, Wish};
 use recovery::plan::{Mode, Plan, PlanDigest, Target, plan_text, runbook};
 use recovery::planner::{PlanError, Request, compile};
 use recovery::service::{BindingPlace, Database, Files};
@@ -100,20 +100,86 @@ fn the_plan_of_the_shop() {
 }
 
 #[test]
-fn a_dump_of_a_cluster_of_ours_is_left_to_a_person_who_is_told_how() {
-    let mut inventory = sample::inventory();
-    let taken = sample::now();
-    inventory.dumps =
-        vec![DumpFact { label: "20261001T020000Z-k7f3".into(), taken, size: 1 << 30 }];
-    let target = Some(Target::Dump("20261001T020000Z-k7f3".into()));
-    let request = Request {
-        mode: Mode::Incident,
-        wish: Wish { target, ..Wish::default() },
-        binary: "0.1.0".into(),
-        persons: Default::default(),
-        is_breach: false,
+fn the_runbook_of_a_dump_restores_it_beside_and_renames() {
+    let plan = sample::dump_plan(&sample::shop(), Mode::Incident, &sample::with_dumps()).unwrap();
+    insta::assert_snapshot!("dump-runbook", runbook(&plan));
+}
+
+#[test]
+fn a_dump_that_cannot_be_restored_beside_is_refused_with_the_next_moves() {
+    type Change = fn(&mut Inventory);
+    let label = "20261118T020000Z-new2";
+    let cases: [(Mode, Change, &str, &str); 6] = [
+        (
+            Mode::Incident,
+            |it| it.server = ServerFact::Fails("connection refused".into()),
+            "connection refused",
+            "initdb",
+        ),
+        (Mode::Incident, |it| it.server = ServerFact::NoDatabase, "has no database", "--create"),
+        (Mode::Incident, |it| it.is_site_lost = true, "its site is lost", "initdb"),
+        (Mode::Incident, |it| drop(it.dumps.remove(0)), "has no dump", "rollforward dump list"),
+        (
+            Mode::Drill,
+            |it| {
+                it.server = ServerFact::Ready { size: 1 << 30, free: 1 << 30, slots: Vec::new() };
+            },
+            "1.0 GiB are free",
+            "make room",
+        ),
+        (Mode::Incident, |_| {}, "is not trusted", "initdb"),
+    ];
+    for (mode, change, what, hint) in cases {
+        let mut inventory = sample::with_dumps();
+        change(&mut inventory);
+        let request = Request {
+            mode,
+            wish: Wish { target: Some(Target::Dump(label.into())), ..Wish::default() },
+            binary: "0.1.0".into(),
+            persons: Default::default(),
+            is_breach: what == "is not trusted",
+        };
+        let wish = Wish { method: Some(Method::Dump), ..request.wish.clone() };
+        let error = compile(&sample::shop(), &Request { wish, ..request }, &inventory).unwrap_err();
+        assert!(error.to_string().contains(what), "{what}: {error}");
+        assert!(error.hint().contains(hint), "{what}: {}", error.hint());
+    }
+}
+
+#[test]
+fn what_a_dump_costs_stands_in_the_warnings() {
+    let mut inventory = sample::with_dumps();
+    inventory.server =
+        ServerFact::Ready { size: 8 << 30, free: 5 << 30, slots: vec!["warehouse".into()] };
+    let plan = sample::dump_plan(&sample::shop(), Mode::Incident, &inventory).unwrap();
+    let warnings = plan.warnings.join("\n");
+    for expected in [
+        "written after 2026-11-18",
+        "about 8.0 GiB beside the old one, 5.0 GiB are free",
+        "'warehouse' stays with the old database",
+    ] {
+        assert!(warnings.contains(expected), "{expected}: {warnings}");
+    }
+}
+
+#[test]
+fn a_dump_among_the_alternatives_has_its_own_time_and_loss() {
+    let mut inventory = sample::with_dumps();
+    let dump = |inventory: &Inventory| {
+        let plan = sample::plan(&sample::shop(), Mode::Incident, inventory).unwrap();
+        assert_eq!(plan.method, "pitr");
+        plan.alternatives.into_iter().find(|way| way.method == "dump").unwrap()
     };
-    let error = compile(&sample::shop(), &request, &inventory).unwrap_err();
-    assert!(error.to_string().contains("20261001T020000Z-k7f3"), "{error}");
-    assert!(error.hint().contains("rollforward dump restore"), "{}", error.hint());
+    let small = dump(&inventory);
+    // From the dump to the damage.
+    assert_eq!(small.loss_s, Some(8 * 86_400 - 60));
+    inventory.dumps[0].size *= 10;
+    let large = dump(&inventory);
+    let more = large.rto_s.unwrap() - small.rto_s.unwrap();
+    let expected = (27 << 30) / inventory.speeds.load;
+    assert!(more.abs_diff(expected) <= 1, "{more} {expected}: {small:?} {large:?}");
+    inventory.server = ServerFact::Fails("connection refused".into());
+    let none = dump(&inventory);
+    assert_eq!((none.rto_s, none.what.as_str()), (None, "not possible"));
+    assert!(none.reason.contains("connection refused"), "{}", none.reason);
 }

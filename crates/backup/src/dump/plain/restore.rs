@@ -92,7 +92,7 @@ pub async fn restore(
     }
     let client = Client::connect(&connection).await?;
     let before = client.database_comment().await?;
-    target::mark(&client, name, &label, clock.now()).await?;
+    target::mark(&client, name, &label, clock.now(), None).await?;
     let mut notes = Vec::new();
     if opened.format == Format::Sql && target.major < 17 && opened.without(TIMEOUT).await {
         let major = target.major;

@@ -56,6 +56,12 @@ pub(crate) struct Arguments {
     /// taken are errors
     #[arg(long)]
     into_existing: bool,
+    /// The comment of the restored database [default: the dump's, or the one it has]
+    #[arg(long, value_name = "TEXT")]
+    comment: Option<String>,
+    /// Make the statistics that queries need, too
+    #[arg(long)]
+    analyze: bool,
     /// How many pg_restore run at once [default: one a core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     jobs: Option<u16>,
@@ -193,6 +199,8 @@ fn options(
         without_data_of: arguments.without_data_of.clone(),
         without: arguments.without.clone(),
         role_map: arguments.role_map.clone(),
+        comment: arguments.comment.clone(),
+        analyze: arguments.analyze,
         folders: folders.cloned().collect(),
         cancel: backup::Cancel::default(),
     })
@@ -212,9 +220,10 @@ async fn from_others(
     let choices =
         [&arguments.schemas, &arguments.tables, &arguments.without_data_of, &arguments.without];
     let is_plain = choices.iter().all(|list| list.is_empty()) && arguments.role_map.is_empty();
-    if arguments.globals || arguments.source_database.is_some() || !is_plain {
-        let what =
-            "--globals, --source-database, --role-map and choices of tables are for dumps of ours";
+    let is_marked = arguments.analyze || arguments.comment.is_some();
+    if arguments.globals || arguments.source_database.is_some() || is_marked || !is_plain {
+        let what = "--globals, --source-database, --role-map, --analyze, --comment and choices of \
+            tables are for dumps of ours";
         return Err(Error::Usage(what.into()).into());
     }
     let source = super::plain(others, arguments.bin_directory.as_ref())?;
@@ -301,6 +310,10 @@ fn print(context: &Context<'_>, arguments: &Arguments, report: &RestoreReport, s
         text.push_str(&format!("\nnote: {note}"));
     }
     context.printer.result(&outcome, &text);
+    if arguments.analyze {
+        context.printer.next(&format!("look into database {}", identifier(&report.database)));
+        return;
+    }
     context.printer.next(&format!(
         "ANALYZE in database {}: it has no statistics yet, and queries are slow without",
         identifier(&report.database)

@@ -30,7 +30,7 @@ pub(crate) enum Command {
     Abort(say::AbortArguments),
     /// Become the driver of a run whose driver may be gone
     Takeover(go_on::Arguments),
-    /// Remove the cluster that a run has replaced, for good
+    /// Remove the cluster or database that a run has replaced, for good
     RemoveOld(remove_old::Arguments),
 }
 

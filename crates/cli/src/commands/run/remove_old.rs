@@ -1,8 +1,8 @@
-//! `run remove-old`: the cluster that a recovery replaced is removed for good.
+//! `run remove-old`: the cluster or database that a recovery replaced is removed for good.
 
 use std::path::PathBuf;
 
-use providers::{NotRemovable, Old, OwnProgram};
+use providers::{NotRemovable, Old, OldDatabase, OwnProgram};
 use recovery::journal::{Home, IncidentEntry, ServiceState, Verdict, append_incident};
 use recovery::plan::{Parameters, duration_text};
 use recovery::report::Report;
@@ -43,22 +43,20 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
         persons::signer(&config, &person, arguments.speaker.key_file.as_deref())?;
         persons::must_drive(&config, &person)?;
         may_be_removed(arguments, &report)?;
-        let old = old(&config, &report)?;
-        if old.look().map_err(|error| refused(&error))?.is_none() {
-            let document = serde_json::json!({ "directory": old.directory, "removed": false });
-            let text = format!("'{}' is gone already", old.directory.display());
-            context.printer.result(&document, &text);
+        let old = replaced(&config, &report)?;
+        let (kind, name) = (old.kind(), old.name());
+        if !old.is_there().await? {
+            let document = serde_json::json!({ kind: name, "removed": false });
+            context.printer.result(&document, &format!("'{name}' is gone already"));
             return Ok(0);
         }
         must_have_a_backup(&own_program(&config)?, &report).await?;
         confirmed(context, arguments, &report, &old)?;
         said(&home, &report, &person, "removing-old", &old).await?;
-        let left = old.remove().map_err(|error| refused(&error))?;
+        let left = old.remove().await?;
         said(&home, &report, &person, "removed-old", &old).await?;
-        let document = serde_json::json!({
-            "directory": old.directory, "removed": true, "left": left,
-        });
-        context.printer.result(&document, &format!("'{}' is removed", old.directory.display()));
+        let document = serde_json::json!({ kind: name, "removed": true, "left": left });
+        context.printer.result(&document, &format!("'{name}' is removed"));
         for place in left {
             context
                 .printer
@@ -69,9 +67,69 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
     })
 }
 
-fn refused(error: &NotRemovable) -> anyhow::Error {
+fn refused(what: String) -> anyhow::Error {
     let hint = "look at it; remove it by hand if that is right".into();
-    Error::Refused { what: error.to_string(), hint }.into()
+    Error::Refused { what, hint }.into()
+}
+
+/// What a run replaced.
+enum Replaced {
+    /// A cluster beside which one was restored.
+    Cluster(Old),
+    /// A database of a cluster that went on.
+    Database(OldDatabase),
+}
+
+impl Replaced {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Cluster(_) => "directory",
+            Self::Database(_) => "database",
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Cluster(old) => old.directory.display().to_string(),
+            Self::Database(old) => old.name.clone(),
+        }
+    }
+
+    /// What tells it apart from everything else, as it is typed.
+    fn identity(&self) -> &str {
+        match self {
+            Self::Cluster(old) => &old.system_id,
+            Self::Database(old) => &old.name,
+        }
+    }
+
+    fn system_id(&self) -> &str {
+        match self {
+            Self::Cluster(old) => &old.system_id,
+            Self::Database(old) => &old.system_id,
+        }
+    }
+
+    async fn is_there(&self) -> anyhow::Result<bool> {
+        match self {
+            Self::Cluster(old) => {
+                let found = old.look().map_err(|error: NotRemovable| refused(error.to_string()))?;
+                Ok(found.is_some())
+            }
+            Self::Database(old) => old.is_there().await.map_err(|failure| refused(failure.message)),
+        }
+    }
+
+    /// What lies outside of it and is left alone.
+    async fn remove(&self) -> anyhow::Result<Vec<PathBuf>> {
+        match self {
+            Self::Cluster(old) => old.remove().map_err(|error| refused(error.to_string())),
+            Self::Database(old) => {
+                old.remove().await.map_err(|failure| refused(failure.message))?;
+                Ok(Vec::new())
+            }
+        }
+    }
 }
 
 /// Only a run that went through has replaced something, and only after a while it is not needed.
@@ -90,7 +148,11 @@ fn may_be_removed(arguments: &Arguments, report: &Report) -> anyhow::Result<()> 
     }
     Err(Error::Refused {
         what: format!(
-            "the policy keeps the replaced cluster for {}; {} are over",
+            "the policy keeps the replaced {} for {}; {} are over",
+            match report.state.facts.contains_key("old_database") {
+                true => "database",
+                false => "cluster",
+            },
             duration_text(keep.as_secs()),
             duration_text(age)
         ),
@@ -99,19 +161,29 @@ fn may_be_removed(arguments: &Arguments, report: &Report) -> anyhow::Result<()> 
     .into())
 }
 
-fn old(config: &Config, report: &Report) -> anyhow::Result<Old> {
+fn replaced(config: &Config, report: &Report) -> anyhow::Result<Replaced> {
     let facts = &report.state.facts;
-    let fact = |name: &str| {
-        let missing = || Error::Failed {
-            what: format!("run '{}' has not noted '{name}' of the replaced cluster", report.run),
-            hint: "remove it by hand".into(),
-        };
-        facts.get(name).cloned().ok_or_else(missing)
+    let missing = |name: &str| Error::Failed {
+        what: format!("run '{}' has not noted '{name}' of what it replaced", report.run),
+        hint: "remove it by hand".into(),
     };
+    let fact = |name: &str| facts.get(name).cloned().ok_or_else(|| missing(name));
+    if let Some(name) = facts.get("old_database") {
+        let mut steps = report.state.plan.steps.iter();
+        let server = steps.find_map(|step| step.parameters.get("server").cloned());
+        let oid = fact("old_database_oid")?.parse().map_err(|_| missing("old_database_oid"))?;
+        return Ok(Replaced::Database(OldDatabase {
+            server: server.ok_or_else(|| missing("server"))?,
+            system_id: fact("safety_copy_system_id")?,
+            name: name.clone(),
+            oid,
+        }));
+    }
     let mut never: Vec<PathBuf> = facts.get("directory").map(PathBuf::from).into_iter().collect();
     never.extend(config.clusters.values().map(|cluster| cluster.data_directory.clone()));
     let directory = PathBuf::from(fact("old_directory")?);
-    Ok(Old { directory, system_id: fact("safety_copy_system_id")?, never })
+    let system_id = fact("safety_copy_system_id")?;
+    Ok(Replaced::Cluster(Old { directory, system_id, never }))
 }
 
 /// The way back: a whole backup of what has replaced it.
@@ -140,12 +212,16 @@ fn confirmed(
     context: &Context<'_>,
     arguments: &Arguments,
     report: &Report,
-    old: &Old,
+    old: &Replaced,
 ) -> anyhow::Result<()> {
-    let text = format!("{} remove {}", report.state.plan.service, old.system_id);
+    let text = format!("{} remove {}", report.state.plan.service, old.identity());
+    let what = match old {
+        Replaced::Cluster(_) => "cluster",
+        Replaced::Database(_) => "database",
+    };
     context.printer.note(&format!(
-        "'{}' is removed for good: the cluster that run {} replaced",
-        old.directory.display(),
+        "'{}' is removed for good: the {what} that run {} replaced",
+        old.name(),
         report.run
     ));
     let typed = match &arguments.confirm {
@@ -162,11 +238,17 @@ fn confirmed(
     }
 }
 
-async fn said(home: &Home, report: &Report, by: &str, kind: &str, old: &Old) -> anyhow::Result<()> {
+async fn said(
+    home: &Home,
+    report: &Report,
+    by: &str,
+    kind: &str,
+    old: &Replaced,
+) -> anyhow::Result<()> {
     let fields = Parameters::from([
         ("run".into(), report.run.clone()),
-        ("directory".into(), old.directory.display().to_string()),
-        ("system_id".into(), old.system_id.clone()),
+        (old.kind().into(), old.name()),
+        ("system_id".into(), old.system_id().to_owned()),
     ]);
     let at = SystemClock::new().now();
     let entry = IncidentEntry { kind: kind.into(), at, by: by.into(), fields };

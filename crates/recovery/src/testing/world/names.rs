@@ -9,8 +9,8 @@ pub(super) fn object_of(context: &StepContext) -> Option<String> {
         StepKind::StopWriter => Some(format!("writer {}", writer_of(context))),
         StepKind::ActivateSite => Some(format!("site {}", writer_of(context))),
         StepKind::PauseManager => Some(format!("manager {}", manager_of(context))),
-        StepKind::Fence => Some("fence".into()),
-        StepKind::SwitchSetting => Some("setting".into()),
+        StepKind::Fence | StepKind::FenceDatabase => Some("fence".into()),
+        StepKind::SwitchSetting | StepKind::RenameDatabase => Some("setting".into()),
         StepKind::SwitchTraffic => Some(format!("traffic {}", traffic_of(context))),
         _ => None,
     }
@@ -30,7 +30,6 @@ pub(super) fn traffic_of(context: &StepContext) -> String {
 }
 
 pub(super) fn directory_of(context: &StepContext) -> String {
-    let found =
-        context.parameters.get("directory").or_else(|| context.parameters.get("new_instance"));
-    found.cloned().unwrap_or_default()
+    let names = ["directory", "new_instance", "new_database"].into_iter();
+    names.filter_map(|name| context.parameters.get(name)).next().cloned().unwrap_or_default()
 }

@@ -11,14 +11,17 @@ impl Things {
             StepKind::StopWriter if self.has_door && !self.is_door_shut => {
                 self.violate("a writer was stopped before the door was shut");
             }
-            StepKind::Fence if running => self.violate("fenced while a writer ran"),
+            kind if kind.is_fence() && running => self.violate("fenced while a writer ran"),
             StepKind::RestoreFiles
                 if !self.is_proved || (self.is_incident && self.setting != "old") =>
             {
                 self.violate("files were not copied between proof and switch");
             }
             StepKind::Salvage if !self.is_fenced => self.violate("salvaged before the fence"),
-            StepKind::SwitchSetting if !self.is_proved => {
+            StepKind::RenameDatabase if !self.is_fenced => {
+                self.violate("a name went elsewhere before the fence");
+            }
+            StepKind::SwitchSetting | StepKind::RenameDatabase if !self.is_proved => {
                 self.violate("the setting was switched before the data were proved");
             }
             StepKind::StartWriter if self.is_incident && self.setting == "old" => {
