@@ -83,8 +83,8 @@ fn a_wire_spoils_what_its_script_says_and_notes_what_the_server_saw() {
     check(Busy(Some(7)), 0, "429 7", false);
     // curl: 28 is a deadline, 52 and 56 are no answer, 7 is nobody who listens.
     check(Silence, 28, "000", false);
-    check(Cut, 56, "000", false);
-    check(LostAnswer, 56, "000", true);
+    check(Cut, 52, "000", false);
+    check(LostAnswer, 52, "000", true);
     check(Leaves, 0, "201", true);
     assert_eq!(made(&kubernetes, &wire).0, 7);
     wire.comes_back();
