@@ -56,7 +56,9 @@ fn made(kubernetes: &Kubernetes, wire: &ApiWire) -> (i32, String) {
     command.arg(format!("{}{}", wire.url(), MAP.trim_end_matches("/shop")));
     let output = command.output().unwrap();
     let seen = String::from_utf8(output.stdout).unwrap().trim().to_owned();
-    (output.status.code().unwrap(), seen)
+    // A connection that ends without an answer is 52 or 56, by the version of TLS below.
+    let code = output.status.code().unwrap();
+    (if code == 56 { 52 } else { code }, seen)
 }
 
 #[test]
