@@ -220,6 +220,8 @@ pub struct Inventory {
     pub kubernetes: KubernetesFacts,
     /// What the operator should know.
     pub notes: Vec<String>,
+    /// The one repository that answers; `None`: all do, or more than one.
+    pub only_repository: Option<String>,
     /// What was seen of the server that runs.
     pub server: ServerFact,
     /// What was seen of what leads users here, by its name.
@@ -248,6 +250,7 @@ impl Inventory {
             managers: Vec::new(),
             kubernetes: KubernetesFacts::default(),
             notes: Vec::new(),
+            only_repository: None,
             server: ServerFact::Fails("nobody has looked at it".into()),
             traffic: BTreeMap::new(),
             problems: Vec::new(),

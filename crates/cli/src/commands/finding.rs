@@ -12,7 +12,7 @@ use stdx::{Clock, SystemClock};
 use super::Context;
 use super::recover::named;
 use crate::failure::Error;
-use crate::orchestra::{open_home, open_homes, persons, service_of};
+use crate::orchestra::{open_home, open_home_of, open_homes, persons};
 use crate::output::table;
 use crate::wiring::block_on;
 
@@ -167,8 +167,7 @@ fn close(context: &Context<'_>, arguments: &CloseArguments) -> anyhow::Result<u8
     let config = context.config()?;
     let by = persons::requester(arguments.person.as_deref());
     block_on(async {
-        let home =
-            open_home(&config, service_of(&config, &arguments.id), true, context.printer).await?;
+        let home = open_home_of(&config, &arguments.id, true, context.printer).await?;
         if !arguments.id.starts_with(FINDING_PREFIX) {
             let what = format!("expected a finding, {FINDING_PREFIX}…, seen '{}'", arguments.id);
             return Err(Error::Usage(what).into());

@@ -7,7 +7,7 @@ use recovery::report::{Report, html, markdown, sign, verify};
 
 use super::Context;
 use crate::failure::Error;
-use crate::orchestra::{files, open_home, service_of};
+use crate::orchestra::{files, open_home_of};
 use crate::wiring::block_on;
 
 /// Arguments of `report`.
@@ -32,8 +32,7 @@ pub(crate) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
     }
     let config = context.config()?;
     block_on(async {
-        let home =
-            open_home(&config, service_of(&config, &arguments.run), false, context.printer).await?;
+        let home = open_home_of(&config, &arguments.run, false, context.printer).await?;
         let loaded = home.load(&arguments.run).await?;
         let report = Report::of(&loaded)?;
         let signed = sign(&report, &files::signing_key(&home.keys)?);

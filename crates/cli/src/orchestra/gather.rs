@@ -129,6 +129,7 @@ async fn reachable(
         [only] if !away.is_empty() => Some(only.name.clone()),
         _ => None,
     };
+    inventory.only_repository.clone_from(&only);
     Own { program: own.clone(), only }
 }
 

@@ -1,10 +1,11 @@
 //! The journal's home: the first of the configured journal stores that honours put-if-absent now.
 
 use std::collections::BTreeSet;
+use std::future::Future;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use recovery::journal::{FINDING_PREFIX, Home};
+use recovery::journal::{FINDING_PREFIX, Home, HomeError, load_incident};
 use recovery::service::{Database, Service};
 use store::Store;
 use store::local::Access;
@@ -15,7 +16,7 @@ use crate::output::Printer;
 use crate::wiring;
 
 /// The service that a run, an incident or a finding is of, by its id: they begin with its name.
-pub(crate) fn service_of<'c>(config: &'c Config, id: &str) -> Option<&'c Service> {
+fn service_of<'c>(config: &'c Config, id: &str) -> Option<&'c Service> {
     let id = id.strip_prefix(FINDING_PREFIX).unwrap_or(id);
     let is_its = |name: &str| id.strip_prefix(name).is_some_and(|rest| rest.starts_with('-'));
     let named = config.services.values().filter(|service| is_its(&service.name));
@@ -88,26 +89,46 @@ pub(crate) async fn open_home(
     writes: bool,
     printer: &Printer,
 ) -> anyhow::Result<Home> {
-    let mut failed: Option<anyhow::Error> = None;
-    let names = candidates(config, service);
+    open_first(config, &candidates(config, service), writes, printer, |_| async { true }).await
+}
+
+/// Opens the home of a run, an incident or a finding: the first store that has it. It may have
+/// begun while the one that is asked first was away.
+pub(crate) async fn open_home_of(
+    config: &Config,
+    id: &str,
+    writes: bool,
+    printer: &Printer,
+) -> anyhow::Result<Home> {
+    let names = candidates(config, service_of(config, id));
+    open_first(config, &names, writes, printer, |home| async move {
+        let is_none = |error: &HomeError| matches!(error, HomeError::NoRun { .. });
+        !(home.load(id).await.is_err_and(|error| is_none(&error))
+            && load_incident(&home, id).await.is_err_and(|error| is_none(&error)))
+    })
+    .await
+}
+
+/// Opens the first store that answers and is meant; where none is meant, the first that answers.
+async fn open_first<F: Future<Output = bool>>(
+    config: &Config,
+    names: &[String],
+    writes: bool,
+    printer: &Printer,
+    is_meant: impl Fn(Home) -> F,
+) -> anyhow::Result<Home> {
+    let (mut first, mut failed): (Option<Home>, Option<anyhow::Error>) = (None, None);
     for (at, name) in names.iter().enumerate() {
         let Some(table) = config.repositories.get(name) else { continue };
         must_be_elsewhere(config, name, &table.url)?;
-        let opened = open_one(config, name, writes).await;
-        match opened {
+        match open_one(config, name, writes).await {
             Ok((store, keys)) => {
-                let mut copies = Vec::new();
-                for other in names.iter().skip(at + 1) {
-                    if let Some(table) = config.repositories.get(other)
-                        && let Ok(store) = wiring::open_store(table, false)
-                    {
-                        copies.push((other.clone(), store));
-                    }
+                let copies = copies(config, names.get(at + 1..).unwrap_or_default(), writes);
+                let home = Home { store, keys, copies };
+                if is_meant(home.clone()).await {
+                    return Ok(home);
                 }
-                if writes {
-                    copies.extend(local_copy(config));
-                }
-                return Ok(Home { store, keys, copies });
+                first = first.or(Some(home));
             }
             Err(error) => {
                 printer.note(&format!("journal store '{name}' is left out: {error:#}"));
@@ -115,9 +136,23 @@ pub(crate) async fn open_home(
             }
         }
     }
-    Err(failed.unwrap_or_else(|| {
+    let none = || {
         Error::Usage("there is no repository that could hold the journal of a run".into()).into()
-    }))
+    };
+    first.ok_or_else(|| failed.unwrap_or_else(none))
+}
+
+/// Where copies go.
+fn copies(config: &Config, others: &[String], writes: bool) -> Vec<(String, Arc<dyn Store>)> {
+    let open = |name: &String| {
+        let table = config.repositories.get(name)?;
+        Some((name.clone(), wiring::open_store(table, false).ok()?))
+    };
+    let mut copies: Vec<_> = others.iter().filter_map(open).collect();
+    if writes {
+        copies.extend(local_copy(config));
+    }
+    copies
 }
 
 async fn open_one(

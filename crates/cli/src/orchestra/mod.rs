@@ -14,4 +14,4 @@ pub(crate) mod persons;
 pub(crate) mod show;
 pub(crate) mod traffic;
 
-pub(crate) use home::{open_home, open_homes, service_of};
+pub(crate) use home::{open_home, open_home_of, open_homes};

@@ -189,4 +189,12 @@ fn services_with_repositories_of_their_own_keep_their_journals_apart() {
     // One that is away hides no other one.
     fs::rename(site.folder.join("aaa"), site.folder.join("away")).unwrap();
     assert_eq!(services("runs", "runs"), ["shop"]);
+    // What began while the first one was away is found when that is back.
+    let (main, away) = (site.folder.join("main"), site.folder.join("main-away"));
+    fs::rename(&main, &away).unwrap();
+    let opened = site.run("incident open shop --summary meanwhile").done();
+    let run = text(&site.run("drill shop --copy --latest --as oncall").done(), "run");
+    fs::rename(&away, &main).unwrap();
+    site.run(&format!("incident ack {}", text(&opened, "incident"))).done();
+    assert_eq!(text(&site.run(&format!("run show {run}")).done(), "run"), run);
 }

@@ -54,6 +54,7 @@ impl Commands {
         let cluster = context.parameter("cluster")?;
         let mut words: Vec<String> = vec!["window".into(), cluster.into()];
         words.extend(target(context)?.options());
+        words.extend(repository(context));
         let reach = self.own.run(&words).await?;
         let mut outputs = Parameters::new();
         for name in ["stop", "newest_commit", "wal_until", "timeline"] {
@@ -77,6 +78,12 @@ pub(super) fn target(context: &StepContext) -> Result<Target, Failure> {
     let (kind, value) = (context.parameter("target_kind")?, context.parameter("target_value")?);
     Target::from_parts(kind, value)
         .ok_or_else(|| Failure::terminal("RF1001", format!("a target of kind '{kind}'")))
+}
+
+/// The one repository that answered when the plan was made, as an option.
+pub(super) fn repository(context: &StepContext) -> Vec<String> {
+    let named = context.parameters.get("repository");
+    named.map(|name| vec!["--repository".into(), name.clone()]).unwrap_or_default()
 }
 
 #[async_trait]

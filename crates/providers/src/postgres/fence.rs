@@ -167,6 +167,9 @@ impl Effect for Fence {
     }
 
     async fn undo(&self, context: &StepContext) -> Result<String, Failure> {
+        let Some(seen) = context.originals.get("fence") else {
+            return Ok("it was never touched".into());
+        };
         let directory = directory(context)?;
         let hba = hba_file(context, &directory).await?;
         let kept = before(&hba);
@@ -184,7 +187,7 @@ impl Effect for Fence {
             .hint("write the cluster's client authentication by hand"));
         }
         let _ = stdx::durable::remove(&directory.join(NOTE));
-        if context.originals.get("fence").is_none_or(|seen| seen != "running") {
+        if seen != "running" {
             return Ok("its client authentication is back; it did not run before".into());
         }
         if postmaster(&directory)?.is_none() {

@@ -8,7 +8,7 @@ use pgclient::local::StopMode;
 use recovery::effect::{Effect, Failure, Found, StepContext};
 use recovery::plan::Parameters;
 
-use super::commands::target;
+use super::commands::{repository, target};
 use super::{QUIET_MAX, control, postmaster, server, user, value};
 use crate::OwnProgram;
 
@@ -151,6 +151,7 @@ impl Effect for RestoreBeside {
         let mut words = vec!["restore".to_owned(), context.parameter("cluster")?.to_owned()];
         words.extend(["--to".into(), directory.display().to_string()]);
         words.extend(target(context)?.options());
+        words.extend(repository(context));
         if let Some(backup) = context.parameters.get("backup") {
             words.extend(["--backup".into(), backup.clone()]);
         }

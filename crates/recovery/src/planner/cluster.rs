@@ -191,7 +191,7 @@ impl Site<'_> {
     fn target(&self) -> Step {
         let name = &self.place.cluster.name;
         let mut words: Vec<String> = ["rollforward", "window", name].map(str::to_owned).to_vec();
-        words.extend(self.choice.target.options());
+        words.extend(self.target_options());
         step(Stage::Secure, "target", "", StepKind::ResolveTarget)
             .effect(format!("{} can be reached, and how", self.choice.target))
             .with_all(self.cluster())
@@ -206,7 +206,7 @@ impl Site<'_> {
         let mut words: Vec<String> = ["rollforward", "restore", &cluster.name, "--to", directory]
             .map(str::to_owned)
             .to_vec();
-        words.extend(self.choice.target.options());
+        words.extend(self.target_options());
         if let Some(backup) = backup_for(self.choice, self.inventory) {
             words.extend(["--backup".into(), backup.label.clone()]);
         }
@@ -378,10 +378,22 @@ impl Site<'_> {
 
     fn target_parameters(&self) -> Parameters {
         let (kind, value) = self.choice.target.parts();
-        Parameters::from([
+        let mut parameters = Parameters::from([
             ("target_kind".into(), kind.to_owned()),
             ("target_value".into(), value.to_owned()),
-        ])
+        ]);
+        let only = &self.inventory.only_repository;
+        parameters.extend(only.clone().map(|name| ("repository".into(), name)));
+        parameters
+    }
+
+    /// What commands that are told of the target are told.
+    fn target_options(&self) -> Vec<String> {
+        let mut options = self.choice.target.options();
+        if let Some(name) = &self.inventory.only_repository {
+            options.extend(["--repository".into(), name.clone()]);
+        }
+        options
     }
 
     /// What the checks compare times with.

@@ -8,7 +8,7 @@ mod watch;
 use recovery::journal::{Incident, IncidentState, incidents, load_incident};
 
 use super::Context;
-use crate::orchestra::{open_home, open_homes, service_of};
+use crate::orchestra::{open_home_of, open_homes};
 use crate::output::table;
 use crate::wiring::block_on;
 use say::OneArguments;
@@ -94,8 +94,7 @@ fn list(context: &Context<'_>) -> anyhow::Result<u8> {
 fn show(context: &Context<'_>, arguments: &OneArguments) -> anyhow::Result<u8> {
     let config = context.config()?;
     block_on(async {
-        let home =
-            open_home(&config, service_of(&config, &arguments.id), false, context.printer).await?;
+        let home = open_home_of(&config, &arguments.id, false, context.printer).await?;
         let incident = load_incident(&home, &arguments.id).await?;
         let mut text = format!(
             "{}: service '{}', {}, started {}\n",

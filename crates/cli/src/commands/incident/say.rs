@@ -11,7 +11,7 @@ use super::super::Context;
 use super::super::target_arguments::parse_time;
 use crate::failure::Error;
 use crate::orchestra::attend::{attend, say};
-use crate::orchestra::{open_home, persons, service_of};
+use crate::orchestra::{open_home_of, persons};
 use crate::wiring::block_on;
 
 /// Arguments of the commands about one incident.
@@ -98,8 +98,7 @@ fn said(
     let config = context.config()?;
     let clock = SystemClock::new();
     block_on(async {
-        let home =
-            open_home(&config, service_of(&config, &arguments.id), true, context.printer).await?;
+        let home = open_home_of(&config, &arguments.id, true, context.printer).await?;
         let incident = load_incident(&home, &arguments.id).await?;
         let entry = IncidentEntry {
             kind: kind.into(),

@@ -12,7 +12,7 @@ use crate::failure::Error;
 use crate::orchestra::attend::{Told, say};
 use crate::orchestra::channels::{about_incident, template};
 use crate::orchestra::driver::providers_in_words;
-use crate::orchestra::{open_home, persons, service_of};
+use crate::orchestra::{open_home_of, persons};
 use crate::wiring::block_on;
 
 /// What such a message is called.
@@ -39,9 +39,7 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
     let clock = SystemClock::new();
     let words = template(&config, &arguments.template).map_err(Error::Usage)?;
     block_on(async {
-        let home =
-            open_home(&config, service_of(&config, &arguments.one.id), true, context.printer)
-                .await?;
+        let home = open_home_of(&config, &arguments.one.id, true, context.printer).await?;
         let id = &arguments.one.id;
         let incident = load_incident(&home, id).await?;
         let about = about_incident(&config, &incident);

@@ -15,7 +15,7 @@ use crate::failure::Error;
 use crate::orchestra::channels::about_run;
 use crate::orchestra::driver::driver;
 use crate::orchestra::gather::problems;
-use crate::orchestra::{files, open_home, persons, service_of};
+use crate::orchestra::{files, open_home_of, persons};
 use crate::wiring::block_on;
 
 /// Arguments of `run resume` and `run takeover`.
@@ -34,8 +34,7 @@ pub(crate) struct Arguments {
 pub(super) fn resume(context: &Context<'_>, arguments: &Arguments) -> anyhow::Result<u8> {
     let config = context.config()?;
     block_on(async {
-        let home =
-            open_home(&config, service_of(&config, &arguments.run), true, context.printer).await?;
+        let home = open_home_of(&config, &arguments.run, true, context.printer).await?;
         let loaded = home.load(&arguments.run).await?;
         let state = State::replay(&loaded.records)?;
         let person = persons::requester(arguments.speaker.person.as_deref());
@@ -78,8 +77,7 @@ pub(super) fn resume(context: &Context<'_>, arguments: &Arguments) -> anyhow::Re
 pub(super) fn takeover(context: &Context<'_>, arguments: &Arguments) -> anyhow::Result<u8> {
     let config = context.config()?;
     block_on(async {
-        let home =
-            open_home(&config, service_of(&config, &arguments.run), true, context.printer).await?;
+        let home = open_home_of(&config, &arguments.run, true, context.printer).await?;
         let person = persons::requester(arguments.speaker.person.as_deref());
         persons::signer(&config, &person, arguments.speaker.key_file.as_deref())?;
         persons::must_drive(&config, &person)?;

@@ -14,7 +14,7 @@ use super::Speaker;
 use crate::config::Config;
 use crate::failure::Error;
 use crate::orchestra::driver::own_program;
-use crate::orchestra::{open_home, persons, service_of};
+use crate::orchestra::{open_home_of, persons};
 use crate::secrets;
 use crate::wiring::block_on;
 
@@ -36,8 +36,7 @@ pub(crate) struct Arguments {
 pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Result<u8> {
     let config = context.config()?;
     block_on(async {
-        let home =
-            open_home(&config, service_of(&config, &arguments.run), true, context.printer).await?;
+        let home = open_home_of(&config, &arguments.run, true, context.printer).await?;
         let report = Report::of(&home.load(&arguments.run).await?)?;
         let person = persons::requester(arguments.speaker.person.as_deref());
         persons::signer(&config, &person, arguments.speaker.key_file.as_deref())?;

@@ -8,7 +8,7 @@ use stdx::{Clock, SystemClock};
 use super::super::Context;
 use super::Speaker;
 use crate::failure::Error;
-use crate::orchestra::{files, open_home, persons, service_of};
+use crate::orchestra::{files, open_home_of, persons};
 use crate::secrets;
 use crate::wiring::block_on;
 
@@ -87,7 +87,7 @@ fn say(
 ) -> anyhow::Result<u8> {
     let config = context.config()?;
     block_on(async {
-        let home = open_home(&config, service_of(&config, run), true, context.printer).await?;
+        let home = open_home_of(&config, run, true, context.printer).await?;
         let loaded = home.load(run).await?;
         let state = State::replay(&loaded.records)?;
         if state.is_closed() {

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::super::Context;
 use crate::orchestra::show::{entry_line, waiting};
-use crate::orchestra::{files, open_home, service_of};
+use crate::orchestra::{files, open_home_of};
 use crate::wiring::block_on;
 
 /// How often a watched journal is looked at.
@@ -39,8 +39,7 @@ fn status(state: &State, at: usize) -> &'static str {
 pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Result<u8> {
     let config = context.config()?;
     block_on(async {
-        let home =
-            open_home(&config, service_of(&config, &arguments.run), false, context.printer).await?;
+        let home = open_home_of(&config, &arguments.run, false, context.printer).await?;
         let loaded = match home.load(&arguments.run).await {
             Err(HomeError::Newer { reason, .. }) => {
                 return show_newer(context, &home, &arguments.run, &reason).await;
@@ -122,8 +121,7 @@ async fn show_newer(
 pub(super) fn watch(context: &Context<'_>, arguments: &Arguments) -> anyhow::Result<u8> {
     let config = context.config()?;
     block_on(async {
-        let home =
-            open_home(&config, service_of(&config, &arguments.run), false, context.printer).await?;
+        let home = open_home_of(&config, &arguments.run, false, context.printer).await?;
         let mut loaded = home.load(&arguments.run).await?;
         let mut shown = 0;
         loop {
