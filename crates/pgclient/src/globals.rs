@@ -166,27 +166,76 @@ impl Client {
     }
 }
 
+/// What makes some of the roles of a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoleStatements {
+    /// To be run in this order, in one transaction.
+    pub sql: Vec<Secret>,
+    /// Memberships that cannot be made, and of which role that is: whole sentences.
+    pub left_out: Vec<String>,
+}
+
 /// The statements of `sql` (as [`Client::globals_sql`] writes it) that make the roles `names` and
-/// what they are members of; roles that are not named are left alone.
+/// what they are members of; roles that are not named are left alone. A membership of somebody, or
+/// granted by somebody, who is neither named nor among those who are `there` is left out.
 #[must_use]
-pub fn statements_of_roles(sql: &str, names: &[String]) -> Vec<Secret> {
-    let is_theirs = |statement: &str| {
-        names.iter().any(|name| {
-            let role = identifier(name);
-            let is_right =
-                statement.contains(" ON TABLESPACE ") || statement.contains(" ON PARAMETER ");
-            let is_membership = statement.starts_with("GRANT ") && !is_right;
-            statement == create_statement(&role)
-                || statement.starts_with(&format!("ALTER ROLE {role} "))
-                || statement.starts_with(&format!("COMMENT ON ROLE {role} "))
-                || (is_membership
-                    && (statement.starts_with(&format!("GRANT {role} TO "))
-                        || statement.ends_with(&format!(" TO {role}"))
-                        || statement.contains(&format!(" TO {role} "))))
-        })
-    };
-    let statements = statements(sql);
-    statements.into_iter().filter(|one| is_theirs(one)).map(|one| Secret::new(one.into())).collect()
+pub fn statements_of_roles(sql: &str, names: &[String], there: &[String]) -> RoleStatements {
+    let mut found = RoleStatements::default();
+    for statement in statements(sql).into_iter().filter(|one| is_of(one, names)) {
+        let is_known = |role: &String| names.contains(role) || there.contains(role);
+        let missing = is_membership(statement)
+            .then(|| quoted_names(statement).into_iter().find(|role| !is_known(role)))
+            .flatten();
+        match missing {
+            None => found.sql.push(Secret::new(statement.into())),
+            Some(role) => {
+                found
+                    .left_out
+                    .push(format!("'{statement}' is left out: there is no role '{role}'"));
+            }
+        }
+    }
+    found
+}
+
+/// Whether a statement makes one of these roles or what it is.
+fn is_of(statement: &str, names: &[String]) -> bool {
+    names.iter().any(|name| {
+        let role = identifier(name);
+        statement == create_statement(&role)
+            || statement.starts_with(&format!("ALTER ROLE {role} "))
+            || statement.starts_with(&format!("COMMENT ON ROLE {role} "))
+            || (is_membership(statement)
+                && (statement.starts_with(&format!("GRANT {role} TO "))
+                    || statement.ends_with(&format!(" TO {role}"))
+                    || statement.contains(&format!(" TO {role} "))))
+    })
+}
+
+fn is_membership(statement: &str) -> bool {
+    let is_right = statement.contains(" ON TABLESPACE ") || statement.contains(" ON PARAMETER ");
+    statement.starts_with("GRANT ") && !is_right
+}
+
+/// The names in double quotes: of a membership the role, its member, and who granted it.
+fn quoted_names(statement: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut rest = statement;
+    while let Some((_, after)) = rest.split_once('"') {
+        let mut name = String::new();
+        let mut chars = after.char_indices().peekable();
+        let mut end = after.len();
+        while let Some((at, c)) = chars.next() {
+            if c == '"' && chars.next_if(|(_, next)| *next == '"').is_none() {
+                end = at + 1;
+                break;
+            }
+            name.push(c);
+        }
+        names.push(name);
+        rest = after.get(end..).unwrap_or_default();
+    }
+    names
 }
 
 /// Cuts SQL at the semicolons outside of quotes.
@@ -374,10 +423,9 @@ mod tests {
              GRANT \"app\" TO {role} WITH ADMIN OPTION;\nGRANT \"app\" TO \"other\";\n",
             create_statement("\"app\"")
         );
-        let seen: Vec<String> = statements_of_roles(&sql, &[tricky.into()])
-            .iter()
-            .map(|one| one.expose().to_owned())
-            .collect();
+        let found = statements_of_roles(&sql, &[tricky.into()], &["app".into()]);
+        assert_eq!(found.left_out, [""; 0]);
+        let seen: Vec<String> = found.sql.iter().map(|one| one.expose().to_owned()).collect();
         let expect = [
             made,
             format!("ALTER ROLE {role} WITH LOGIN"),
@@ -385,5 +433,22 @@ mod tests {
             format!("GRANT \"app\" TO {role} WITH ADMIN OPTION"),
         ];
         assert_eq!(seen, expect);
+    }
+    #[test]
+    fn memberships_of_those_who_are_not_there_are_left_out_and_told() {
+        let sql = "GRANT \"app\" TO \"a\"\"b\";\nGRANT \"app\" TO \"gone\" WITH ADMIN TRUE;\n\
+            GRANT \"group\" TO \"app\" WITH SET TRUE GRANTED BY \"boss\";\n";
+        let check = |there: &[&str], expect: [bool; 3]| {
+            let there: Vec<String> = there.iter().map(|name| (*name).to_owned()).collect();
+            let found = statements_of_roles(sql, &["app".into()], &there);
+            let kept = expect.iter().filter(|is_kept| **is_kept).count();
+            assert_eq!((found.sql.len(), found.left_out.len()), (kept, 3 - kept), "{there:?}");
+            found.left_out
+        };
+        check(&["a\"b", "gone", "group", "boss"], [true; 3]);
+        let said = check(&["a\"b", "group"], [true, false, false]);
+        assert!(said[0].ends_with("there is no role 'gone'"), "{said:?}");
+        assert!(said[1].ends_with("there is no role 'boss'"), "{said:?}");
+        check(&["boss"], [false; 3]);
     }
 }

@@ -255,9 +255,7 @@ impl Run<'_> {
             target::check_empty(&client, &self.name, self.options.into_existing).await?;
         }
         if !roles.is_empty() {
-            let globals = walk::read_small(self.repository, self.stream(GLOBALS_PATH)?).await?;
-            let (label, sql) = (&self.options.label, String::from_utf8_lossy(&globals));
-            target.make_roles(label.as_str(), &sql, &roles).await?;
+            self.make_roles(target, &roles).await?;
         }
         let label = self.root.summary.label.to_string();
         roles::stand_in(target, &label, &self.options.role_map).await?;
@@ -310,6 +308,14 @@ impl Run<'_> {
             roles,
             notes: std::mem::take(&mut *self.notes.lock().await),
         })
+    }
+
+    async fn make_roles(&self, target: &Target, roles: &[String]) -> Result<(), DumpError> {
+        let globals = walk::read_small(self.repository, self.stream(GLOBALS_PATH)?).await?;
+        let (label, sql) = (&self.options.label, String::from_utf8_lossy(&globals));
+        let left_out = target.make_roles(label.as_str(), &sql, roles).await?;
+        self.notes.lock().await.extend(left_out);
+        Ok(())
     }
 
     fn note(&self, what: &str) {

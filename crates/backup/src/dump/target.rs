@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pgclient::globals::statements_of_roles;
+use pgclient::globals::{RoleStatements, statements_of_roles};
 use pgclient::{Client, ConnectOptions, identifier, literal};
 use repository::dump::{DumpRoot, DumpedDatabase, GlobalsHeld};
 
@@ -40,6 +40,9 @@ const CONTENT_SQL: &str = "SET LOCAL search_path = '';
     UNION ALL SELECT 'large object ' || oid::pg_catalog.text
         FROM pg_catalog.pg_largeobject_metadata
     ORDER BY 1";
+
+/// Roles of a server, also those that PostgreSQL brings.
+const ROLES_SQL: &str = "SELECT rolname FROM pg_catalog.pg_roles";
 
 /// A server that was looked at.
 #[derive(Debug)]
@@ -107,8 +110,7 @@ impl Target {
         let map = &options.role_map;
         roles::check(&self.client, &label, map, &needed).await?;
         needed.retain(|role| map.iter().all(|pair| pair.old != *role));
-        let sql = "SELECT rolname FROM pg_catalog.pg_roles";
-        let lacking = self.lacking(sql, &needed).await?;
+        let lacking = self.lacking(ROLES_SQL, &needed).await?;
         if !lacking.is_empty() && !options.globals {
             let first = match root.summary.globals {
                 GlobalsHeld::No => "CREATE ROLE them there",
@@ -136,20 +138,33 @@ impl Target {
         Ok(!self.client.query_text(&sql, DEADLINE).await?.is_empty())
     }
 
-    /// Makes the roles that are missing, and no other: one that is there keeps its password.
+    /// Makes the roles that are missing, all or none, and no other: one that is there keeps its
+    /// password. Returns what was left out.
     pub(super) async fn make_roles(
         &self,
         label: &str,
         sql: &str,
         roles: &[String],
-    ) -> Result<(), DumpError> {
-        for statement in statements_of_roles(sql, roles) {
-            self.client.query_text(statement.expose(), DEADLINE).await?;
+    ) -> Result<Vec<String>, DumpError> {
+        let there = self.client.query_text(ROLES_SQL, DEADLINE).await?;
+        let there: Vec<String> = there.into_iter().flatten().flatten().collect();
+        let RoleStatements { sql, left_out } = statements_of_roles(sql, roles, &there);
+        self.client.query_text("BEGIN", DEADLINE).await?;
+        let mut made = Ok(());
+        for statement in &sql {
+            if made.is_ok() {
+                made = self.client.query_text(statement.expose(), DEADLINE).await.map(drop);
+            }
         }
+        // A role without its memberships would be taken for whole by the next try.
+        let end = if made.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        let ended = self.client.query_text(end, DEADLINE).await;
+        made?;
+        ended?;
         // What the dump needs and its globals do not know would be missed only at the end.
-        let lacking = self.lacking("SELECT rolname FROM pg_catalog.pg_roles", roles).await?;
+        let lacking = self.lacking(ROLES_SQL, roles).await?;
         match lacking.first() {
-            None => Ok(()),
+            None => Ok(left_out),
             Some(role) => Err(DumpError::Lacks {
                 label: label.to_owned(),
                 lacks: format!("has no role '{role}' among its globals"),
@@ -210,8 +225,7 @@ pub(super) async fn check_empty(
         return Err(DumpError::Unfinished { database: name.to_owned(), mark });
     }
     if !may_hold_something {
-        let found = client.query_text(CONTENT_SQL, DEADLINE).await?;
-        let names: Vec<String> = found.into_iter().flatten().flatten().collect();
+        let names = contents(client).await?;
         if !names.is_empty() {
             let shown = names.get(..NAMES_SHOWN_MAX).unwrap_or(&names).join("', '");
             return Err(DumpError::Database {
@@ -224,6 +238,12 @@ pub(super) async fn check_empty(
         }
     }
     Ok(comment)
+}
+
+/// What a database holds, by kind and name.
+pub(super) async fn contents(client: &Client) -> Result<Vec<String>, DumpError> {
+    let found = client.query_text(CONTENT_SQL, DEADLINE).await?;
+    Ok(found.into_iter().flatten().flatten().collect())
 }
 
 /// Marks a database until its restore has come to its end.

@@ -224,3 +224,41 @@ fn a_dump_without_roles_is_made_and_says_before_a_restore_what_is_missing() {
     assert_eq!(done["roles_made"], json!([]));
     assert_eq!(target.psql_in("copy", "SELECT id FROM mine"), "1");
 }
+
+#[test]
+fn roles_are_made_without_memberships_of_those_who_are_not_there_and_all_or_none() {
+    for major in [15, 16] {
+        let site = Site::new(major);
+        know_programs(&site);
+        site.cluster.psql(
+            "CREATE ROLE app LOGIN; CREATE ROLE deploy LOGIN; CREATE ROLE team; CREATE ROLE here;
+             GRANT app TO deploy; GRANT team TO app; GRANT here TO app;
+             CREATE TABLE mine AS SELECT 1 AS id; ALTER TABLE mine OWNER TO app",
+        );
+        if major >= 16 {
+            site.cluster.psql(
+                "CREATE ROLE boss; GRANT here TO boss WITH ADMIN OPTION;
+                 REVOKE here FROM app; SET ROLE boss; GRANT here TO app",
+            );
+        }
+        let made = dump(&site, "--database postgres");
+        let (label, target) = (text(&made, "dump.label"), other(major));
+        // Roles cannot be made: nothing of them stays, so that the repeat makes them whole.
+        target.psql("CREATE ROLE here");
+        if major >= 16 {
+            target.psql("CREATE ROLE boss");
+            restore(&site, &label, &target, "--create --database copy --globals").ended(1);
+            assert_eq!(target.psql("SELECT count(*) FROM pg_roles WHERE rolname = 'app'"), "0");
+            target.psql("GRANT here TO boss WITH ADMIN OPTION");
+        }
+        let done = restore(&site, &label, &target, "--create --database copy --globals").done();
+        let notes = done["notes"].to_string();
+        for role in ["deploy", "team"] {
+            assert!(notes.contains(&format!("there is no role '{role}'")), "{notes}");
+        }
+        let memberships = "SELECT string_agg(roleid::regrole::text, ' ')
+            FROM pg_auth_members WHERE member = 'app'::regrole";
+        assert_eq!(target.psql(memberships), "here", "{major}");
+        assert_eq!(target.psql_in("copy", "SELECT id FROM mine"), "1");
+    }
+}

@@ -221,6 +221,55 @@ fn a_setting_that_the_server_does_not_know_is_told_and_harms_nothing() {
 }
 
 #[test]
+fn sql_that_leads_into_other_databases_is_refused_before_psql_sees_it() {
+    let others = Others::new(15);
+    others.shell(
+        "pg_dump -C notes > create.sql
+         pg_dump -Cc --if-exists notes | gzip > clean.sql.gz
+         pg_dumpall > all.sql
+         pg_dumpall -c > all_clean.sql",
+    );
+    let sum = others.cluster.psql_in("notes", SUM);
+    others.cluster.psql("CREATE DATABASE target");
+    for (name, expect) in [
+        ("create.sql", "seen 'CREATE DATABASE notes"),
+        ("clean.sql.gz", "seen 'DROP DATABASE IF EXISTS notes"),
+        ("all.sql", r"seen '\connect template1'"),
+        ("all_clean.sql", "seen 'DROP DATABASE "),
+    ] {
+        let name = format!("plain {name}");
+        let said = others.run(&format!("dump verify {name}")).failed("RF0631", 1);
+        assert!(said.contains(expect), "{name}: {said}");
+        for options in ["--database target", "--database target --unverified"] {
+            let said = others.restore(&name, options).failed("RF0631", 1);
+            assert!(said.contains(expect), "{name}: {said}");
+            assert_eq!(others.cluster.psql_in("notes", SUM), sum, "{name} {options}");
+            others.cluster.psql_in("target", "COMMENT ON DATABASE target IS NULL");
+        }
+    }
+    // The same words in rows and in functions harm nothing.
+    others.cluster.psql_in(
+        "notes",
+        "CREATE TABLE said (what text);
+         INSERT INTO said VALUES (E'DROP DATABASE notes;'), (E'\\\\connect notes')",
+    );
+    others.shell("pg_dump notes > words.sql");
+    others.restore("plain words.sql", "--create --database words").done();
+    assert_eq!(others.cluster.psql_in("words", SUM), sum);
+}
+
+#[test]
+fn a_restore_that_leaves_nothing_is_no_success() {
+    let others = Others::new(15);
+    others.shell("pg_dump template1 > a.sql; pg_dump -Fc template1 > d.dump");
+    for (name, database) in [("plain a.sql", "sql"), ("plain d.dump", "custom")] {
+        let into = format!("--create --database {database}");
+        let said = others.restore(name, &into).failed("RF0631", 1);
+        assert!(said.contains(&format!("left database '{database}' empty")), "{said}");
+    }
+}
+
+#[test]
 fn very_many_objects_are_listed_page_by_page() {
     let others = Others::new(15);
     others.shell(

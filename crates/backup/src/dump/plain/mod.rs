@@ -4,6 +4,7 @@
 //! custom dump with `PGDMP`, a tar file of `pg_dump` with the member `toc.dat`. Everything else is
 //! SQL for `psql`. Nothing is written to a disk on the way.
 
+mod elsewhere;
 mod open;
 mod restore;
 mod verify;

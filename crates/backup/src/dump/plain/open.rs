@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tokio::process::Command;
 use tokio::task::JoinSet;
 
+use super::elsewhere::Elsewhere;
 use super::{Format, HEAD_LEN, PlainDump, PlainSource, format_of};
 use crate::Progress;
 use crate::dump::child::{self, Said};
@@ -43,6 +44,8 @@ pub(super) struct Opened<'a> {
     pub(super) format: Format,
     /// The last bytes that were read: what is cut off has another end.
     pub(super) tail: Vec<u8>,
+    /// Of SQL: finds what would lead `psql` into another database.
+    elsewhere: Option<Elsewhere>,
     reader: Reader,
     /// Programs between the store and the reader: each must have ended well.
     stages: JoinSet<(usize, Result<(), String>)>,
@@ -71,9 +74,13 @@ pub(super) async fn open<'a>(
     };
     let (head, reader) = peek(reader).await;
     let format = format_of(&head);
-    let mut opened = Opened { source, name, format: Format::Sql, tail: Vec::new(), reader, stages };
+    let (tail, elsewhere) = (Vec::new(), None);
+    let mut opened = Opened { source, name, format: Format::Sql, tail, elsewhere, reader, stages };
     match format {
-        Ok(format) => opened.format = format,
+        Ok(format) => {
+            opened.format = format;
+            opened.elsewhere = (format == Format::Sql).then(Elsewhere::default);
+        }
         Err(what) => {
             // A program that failed says more than that nothing came out of it.
             opened.finish(tokio::io::sink()).await?;
@@ -99,6 +106,9 @@ impl Opened<'_> {
                 Ok(len) => {
                     bytes += len as u64;
                     let piece = buffer.get(..len).unwrap_or_default();
+                    if let Some(line) = self.elsewhere.as_mut().and_then(|it| it.seen_in(piece)) {
+                        return Err(self.leads_elsewhere(&line));
+                    }
                     is_taken = is_taken && sink.write_all(piece).await.is_ok();
                     let from = piece.len().saturating_sub(TAIL_LEN);
                     self.tail.extend_from_slice(piece.get(from..).unwrap_or_default());
@@ -111,6 +121,15 @@ impl Opened<'_> {
                 }
             }
         }
+        self.stages_ended().await?;
+        if let Some(what) = read_error {
+            return Err(failed(self.source, &self.name, &what));
+        }
+        let _ = sink.shutdown().await; // whoever reads may be gone
+        Ok((bytes, is_taken))
+    }
+
+    async fn stages_ended(&mut self) -> Result<(), DumpError> {
         let mut results = Vec::new();
         while let Some(result) = self.stages.join_next().await {
             match result {
@@ -123,11 +142,20 @@ impl Opened<'_> {
         for (_, result) in results {
             result.map_err(|what| failed(self.source, &self.name, &what))?;
         }
-        if let Some(what) = read_error {
-            return Err(failed(self.source, &self.name, &what));
+        Ok(())
+    }
+
+    fn leads_elsewhere(&self, line: &str) -> DumpError {
+        DumpError::Plain {
+            name: self.name.clone(),
+            what: format!(
+                "leads into other databases than the one it is restored into: expected one \
+                 database's content, seen '{line}'"
+            ),
+            hint: "dump one database without -C: pg_dump DATABASE; this one is for psql by hand, \
+                   on a server where nothing can be lost"
+                .into(),
         }
-        let _ = sink.shutdown().await; // whoever reads may be gone
-        Ok((bytes, is_taken))
     }
 
     /// Takes a setting out of the head of SQL that the server does not know: `psql` would stop at

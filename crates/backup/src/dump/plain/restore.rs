@@ -101,6 +101,10 @@ pub async fn restore(
     let mut restored = run(&mut opened, &program, &label, name).await?;
     notes.append(&mut restored.notes);
     restored.notes = notes;
+    // Whatever the dump did, it did it somewhere else.
+    if target::contents(&client).await?.is_empty() {
+        return Err(opened.failed(&format!("left database '{name}' empty")));
+    }
     client.comment_database(name, before.as_deref()).await?;
     Ok(restored)
 }
