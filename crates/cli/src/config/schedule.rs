@@ -58,11 +58,13 @@ impl Job {
         self.words.join(" ")
     }
 
-    /// What two jobs must not do at the same time: `backup.shop`.
+    /// What two jobs must not do at the same time: `backup.shop`, `dump.create.shop`.
     pub(crate) fn kind(&self) -> String {
         let plain = |word: &&String| !word.starts_with('-');
+        // The verb, which for dumps has two words, and the cluster or service.
+        let count = if self.words.first().is_some_and(|word| word == "dump") { 3 } else { 2 };
         let words: Vec<&str> =
-            self.words.iter().take_while(plain).take(2).map(String::as_str).collect();
+            self.words.iter().take_while(plain).take(count).map(String::as_str).collect();
         let fit = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
         words.join(".").chars().map(fit).collect()
     }
@@ -140,4 +142,29 @@ fn at(job: &JobTable) -> Result<At, String> {
         ),
     };
     At::parse(&job.at, period)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_of_two_clusters_are_of_two_kinds() {
+        let check = |run: &str, expect: &str| {
+            let job = Job {
+                name: "j".into(),
+                words: run.split(' ').map(str::to_owned).collect(),
+                at: At::Hourly(0),
+                grace: GRACE_DEFAULT,
+                tell: Vec::new(),
+            };
+            assert_eq!(job.kind(), expect, "{run}");
+        };
+        check("dump create shop --jobs 2", "dump.create.shop");
+        check("dump create crm", "dump.create.crm");
+        check("dump expire shop", "dump.expire.shop");
+        check("backup shop --note again", "backup.shop");
+        check("verify shop 20261120T030000Z", "verify.shop");
+        check("check", "check");
+    }
 }

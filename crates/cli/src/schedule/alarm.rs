@@ -34,6 +34,7 @@ pub(super) fn wrong_with(job: &Job, record: &Record, now: Timestamp) -> Vec<Wron
     let since = record.last_success.as_ref().map_or(record.since, |last| last.ended);
     let limit =
         SignedDuration::try_from(job.at.period() + job.grace).unwrap_or(SignedDuration::MAX);
+    let grace = SignedDuration::try_from(job.grace).unwrap_or(SignedDuration::MAX);
     let age = now.duration_since(since);
     if age > limit {
         let age = duration_text(u64::try_from(age.as_secs()).unwrap_or(0));
@@ -43,6 +44,14 @@ pub(super) fn wrong_with(job: &Job, record: &Record, now: Timestamp) -> Vec<Wron
             None => format!("`rollforward {}` has never succeeded, in {age}", job.run()),
         };
         wrong.push(Wrong { what: "job late", text: format!("{text}; allowed are {allowed}") });
+    } else if age < -grace {
+        // A clock was ahead: how old the success is nobody knows, and it must not count for years.
+        let text = format!(
+            "the last success of `rollforward {}` is dated {since}, which is in the future: its \
+             age is not known",
+            job.run()
+        );
+        wrong.push(Wrong { what: "job late", text });
     }
     let bytes = record.last_success.as_ref().and_then(|last| last.bytes);
     if let (Some(before), Some(bytes)) = (record.bytes_before, bytes)
@@ -175,6 +184,11 @@ mod tests {
         assert_eq!(whats(&record, 8801), ["job shrank"]);
         ran(&mut record, 8900, true, 24);
         assert_eq!(whats(&record, 8901), [""; 0]);
+        // The clock was ahead, by less than the grace and by years.
+        ran(&mut record, 9500, true, 24);
+        assert_eq!(whats(&record, 8900), [""; 0]);
+        ran(&mut record, 900_000_000, true, 24);
+        assert_eq!(whats(&record, 9000), ["job late"]);
     }
 
     #[test]

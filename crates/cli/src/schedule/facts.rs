@@ -31,6 +31,27 @@ pub(super) struct Position {
     pub(super) segment: String,
 }
 
+/// What a cluster's server says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Server {
+    /// It is written to.
+    Primary(Position),
+    /// It writes nothing of its own.
+    Standby,
+    /// It cannot be asked, and why.
+    Unknown(String),
+}
+
+impl Server {
+    /// Why it cannot be asked.
+    pub(super) fn unknown(&self) -> Option<&str> {
+        match self {
+            Self::Unknown(why) => Some(why),
+            Self::Primary(_) | Self::Standby => None,
+        }
+    }
+}
+
 /// What is known of a cluster; what could not be found out is missing.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Cluster {
@@ -69,22 +90,35 @@ fn is_on(service: &Service, cluster: &str) -> bool {
     matches!(&service.database, Database::Cluster(place) if place.cluster.name == cluster)
 }
 
-/// How far the server has written; `None`: it does not answer, or is a standby.
-pub(super) async fn position(config: &Config, cluster: &str) -> Option<Position> {
-    let client = wiring::connect(config.cluster(Some(cluster)).ok()?).await.ok()?;
-    let sql = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text, \
-               pg_walfile_name(pg_current_wal_insert_lsn())";
-    let rows = client.query_text(sql, ASK_DEADLINE).await.ok()?;
-    let mut row = rows.into_iter().next()?.into_iter();
-    Some(Position { xid: row.next()??, segment: row.next()?? })
+/// Asks the server what it is, and how far it has written.
+pub(super) async fn server(config: &Config, cluster: &str) -> Server {
+    match ask(config, cluster).await {
+        Ok(Some(position)) => Server::Primary(position),
+        Ok(None) => Server::Standby,
+        Err(error) => Server::Unknown(format!("{error:#}")),
+    }
 }
 
-/// The newest archived segment, of any timeline.
-pub(super) async fn archived(config: &Config, cluster: &str) -> Option<String> {
+/// How far the server has written; `None`: it is a standby.
+async fn ask(config: &Config, cluster: &str) -> anyhow::Result<Option<Position>> {
+    let client = wiring::connect(config.cluster(Some(cluster))?).await?;
+    // On a standby the second function is an error, and is not called.
+    let sql = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text, \
+               CASE WHEN NOT pg_is_in_recovery() \
+               THEN pg_walfile_name(pg_current_wal_insert_lsn()) END";
+    let rows = client.query_text(sql, ASK_DEADLINE).await?;
+    let mut row = rows.into_iter().flatten();
+    let xid = row.next().flatten();
+    let segment = row.next().flatten();
+    Ok(xid.zip(segment).map(|(xid, segment)| Position { xid, segment }))
+}
+
+/// The newest archived segment of every timeline; `None`: it cannot be found out.
+pub(super) async fn archived(config: &Config, cluster: &str) -> Option<Vec<String>> {
     let status = own(config, &["wal", "status", cluster]).await?;
     let timelines = status.pointer("/timelines").and_then(Value::as_array)?;
     let last = timelines.iter().filter_map(|it| it.get("last").and_then(Value::as_str));
-    last.max_by_key(|name| name.get(8..).map(str::to_owned)).map(str::to_owned)
+    Some(last.map(str::to_owned).collect())
 }
 
 /// What one of our commands prints, also when it found a problem.

@@ -70,7 +70,7 @@ pub(crate) async fn page(config: &Config, age_max: SignedDuration) -> anyhow::Re
     let mut page = Page::default();
     let mut jobs = Vec::new();
     for job in config.schedule.jobs.values() {
-        jobs.push((job, record::look(config, &job.name)?));
+        jobs.push((job, record::look(config, &job.name)));
     }
     job_metrics(&mut page, &jobs);
     let known = facts::all(config, age_max).await?;
@@ -218,13 +218,13 @@ fn window_metrics(
         let text = std::fs::read_to_string(path).ok();
         let known = text.and_then(|text| serde_json::from_str::<Archiving>(&text).ok());
         #[allow(clippy::cast_precision_loss)] // a figure for a graph
-        let age = known.map(|known| watch::age(&known, now) as f64);
+        let age = known.and_then(|known| watch::age(&known, now)).map(|age| age as f64);
         ages.push((name.as_str(), age));
     }
     page.metric(
         "gauge",
         "rpo_age_seconds",
-        "How old the oldest write is that is not archived; 0 when all are.",
+        "How old the oldest write is that is not archived; 0 when all are, none when unknown.",
         "cluster",
         &ages,
     );

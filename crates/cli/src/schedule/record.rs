@@ -61,6 +61,9 @@ pub(crate) struct Record {
     pub(crate) bytes_before: Option<u64>,
     pub(crate) successes: u64,
     pub(crate) failures: u64,
+    /// When a run last ended at once, because another one of its kind ran.
+    #[serde(default)]
+    pub(crate) skipped: Option<Timestamp>,
     #[serde(default)]
     pub(crate) alarms: Alarms,
 }
@@ -75,6 +78,7 @@ impl Record {
             bytes_before: None,
             successes: 0,
             failures: 0,
+            skipped: None,
             alarms: Alarms::new(),
         }
     }
@@ -90,6 +94,12 @@ impl Record {
             self.failures = self.failures.saturating_add(1);
         }
         self.last = Some(ended);
+    }
+
+    /// Whether it was skipped after its last run began.
+    pub(crate) fn is_skipped(&self) -> bool {
+        let began = self.last.as_ref().map(|last| last.began);
+        self.skipped.is_some_and(|skipped| began.is_none_or(|began| skipped > began))
     }
 
     /// A run whose process is gone without a word has failed.
@@ -138,8 +148,9 @@ pub(crate) struct Kept<T> {
 }
 
 impl<T: Serialize + for<'t> Deserialize<'t>> Kept<T> {
-    /// Waits for the file and reads it; `new` when there is none. One that cannot be read is an
-    /// error: what people were told must not be forgotten in silence.
+    /// Waits for the file and reads it; `new` when there is none. One whose content cannot be read
+    /// is set aside and an alarm until somebody takes it away: what people were told must not be
+    /// forgotten in silence, and nothing else must stop because of it.
     pub(crate) fn open(
         config: &Config,
         name: &str,
@@ -148,9 +159,24 @@ impl<T: Serialize + for<'t> Deserialize<'t>> Kept<T> {
         let lock = lock_file(config, &format!("{name}.json.lock"))?;
         flock(&lock, FlockOperation::LockExclusive).context("wait for a job's record")?;
         let path = folder(config).join(format!("{name}.json"));
-        let value = read(&path)?.unwrap_or_else(new);
+        let value = match read(&path) {
+            Ok(value) => value.unwrap_or_else(new),
+            Err(Unreadable::Content(error)) => {
+                let aside = aside(&path);
+                std::fs::rename(&path, &aside)
+                    .with_context(|| format!("set '{}' aside", path.display()))?;
+                tracing::warn!("set aside as '{}': {error:#}", aside.display());
+                new()
+            }
+            Err(Unreadable::File(error)) => return Err(error),
+        };
         let state_directory = config.state_directory.clone();
         Ok(Self { value, path, state_directory, _lock: lock })
+    }
+
+    /// Where a record lies that could not be read, until somebody takes it away.
+    pub(crate) fn set_aside(&self) -> Option<PathBuf> {
+        Some(aside(&self.path)).filter(|path| path.exists())
     }
 
     /// Writes the value, atomically.
@@ -161,19 +187,42 @@ impl<T: Serialize + for<'t> Deserialize<'t>> Kept<T> {
     }
 }
 
-/// A job's record, without waiting for whoever changes it.
-pub(crate) fn look(config: &Config, job: &str) -> anyhow::Result<Option<Record>> {
-    read(&folder(config).join(format!("{job}.json")))
+/// A job's record, without waiting for whoever changes it; `None` also when it cannot be read,
+/// which the watchdog tells.
+pub(crate) fn look(config: &Config, job: &str) -> Option<Record> {
+    let path = folder(config).join(format!("{job}.json"));
+    match read(&path) {
+        Ok(record) => record,
+        Err(Unreadable::Content(error) | Unreadable::File(error)) => {
+            tracing::warn!("{error:#}");
+            None
+        }
+    }
 }
 
-fn read<T: for<'t> Deserialize<'t>>(path: &Path) -> anyhow::Result<Option<T>> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => serde_json::from_str(&text)
-            .map(Some)
-            .with_context(|| format!("read '{}'", path.display())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("read '{}'", path.display())),
-    }
+/// Why a record is not known.
+enum Unreadable {
+    /// What is in it is no record.
+    Content(anyhow::Error),
+    /// The file is there and cannot be read.
+    File(anyhow::Error),
+}
+
+fn read<T: for<'t> Deserialize<'t>>(path: &Path) -> Result<Option<T>, Unreadable> {
+    let shown = || format!("read '{}'", path.display());
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => {
+            return Err(Unreadable::File(anyhow::Error::new(error).context(shown())));
+        }
+    };
+    let value = serde_json::from_slice(&bytes);
+    value.map(Some).map_err(|error| Unreadable::Content(anyhow::Error::new(error).context(shown())))
+}
+
+fn aside(path: &Path) -> PathBuf {
+    path.with_extension("json.unreadable")
 }
 
 /// A file of the folder of jobs that is only locked. What the superuser makes belongs to whoever

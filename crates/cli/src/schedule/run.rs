@@ -38,7 +38,10 @@ pub(crate) async fn run(config: &Config, job: &Job) -> anyhow::Result<Came> {
     let lock = record::lock_file(config, &format!("{}.lock", job.kind()))?;
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Came::Skipped),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            skip(config, job)?;
+            return Ok(Came::Skipped);
+        }
         Err(errno) => return Err(errno).context("lock the kind of the job"),
     }
     // The command inherits the lock: as long as it runs no other of its kind begins, also when
@@ -46,7 +49,10 @@ pub(crate) async fn run(config: &Config, job: &Job) -> anyhow::Result<Came> {
     fcntl_setfd(&lock, FdFlags::empty()).context("hand the lock on")?;
     let clock = SystemClock::new();
     let began = clock.now();
-    begin(config, job, began)?;
+    // What cannot be noted is said at the end: the job itself is what matters.
+    if let Err(error) = begin(config, job, began) {
+        tracing::warn!("the record of job '{}': {error:#}", job.name);
+    }
     let started = Instant::now();
     let ran = perform(config, job).await;
     let ended = ended(began, clock.now(), started.elapsed(), ran);
@@ -66,6 +72,13 @@ pub(crate) async fn run(config: &Config, job: &Job) -> anyhow::Result<Came> {
 /// A job's record, held.
 pub(super) fn open(config: &Config, job: &Job, now: Timestamp) -> anyhow::Result<Kept<Record>> {
     Kept::open(config, &job.name, || Record::new(now))
+}
+
+fn skip(config: &Config, job: &Job) -> anyhow::Result<()> {
+    let now = SystemClock::new().now();
+    let mut kept = open(config, job, now)?;
+    kept.value.skipped = Some(now);
+    kept.store()
 }
 
 fn begin(config: &Config, job: &Job, now: Timestamp) -> anyhow::Result<()> {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
+use testbed::postgres::Stop;
 use testbed::{poll, tool};
 
 use crate::endpoint::Endpoint;
@@ -186,7 +187,10 @@ fn two_jobs_of_a_kind_never_overlap_and_one_that_was_killed_has_failed() {
         let ran = site.run(&format!("schedule run {job}"));
         assert_eq!(ran.ended(8)["skipped"], true, "{job}");
     }
-    assert_eq!(site.run("schedule list").done()["jobs"][1]["running"], true);
+    let listed = site.run("schedule list").done();
+    assert_eq!(listed["jobs"][1]["running"], true);
+    // Who was kept away stands in the list.
+    assert!(listed["jobs"][0]["skipped"].is_string(), "{listed}");
     wrapper.kill().unwrap();
     wrapper.wait().unwrap();
     // The command itself goes on, and keeps the others away.
@@ -242,6 +246,79 @@ fn archiving_that_falls_behind_is_told_and_an_idle_server_is_not_behind() {
     site.run("schedule check").done();
     let all = [("archiving shop", "archiving behind"), ("archiving shop", "recovered")];
     assert_eq!(night.told(), told(&all));
+}
+
+#[test]
+fn a_server_that_cannot_be_asked_is_unknown_and_an_alarm_after_the_objective() {
+    let mut night = Night::new();
+    let folder = night.site.folder.path().display();
+    let service = format!(
+        "\n[service.shop]\nobjectives = {{ rpo = \"1m\", rto = \"1h\" }}\n\
+         database = {{ cluster = \"shop\", restore = \"beside\", directory = \"{folder}\" }}\n"
+    );
+    night.site.append_config(&service);
+    let jobs = ["backup-shop", "verify-shop"];
+    jobs.iter().for_each(|job| drop(night.site.run(&format!("schedule run {job}")).done()));
+    let page = |night: &Night| {
+        let page = fs::read_to_string(night.site.folder.join("rollforward.prom")).unwrap();
+        page.lines().any(|line| line.starts_with("rollforward_rpo_age_seconds{cluster=\"shop\"}"))
+    };
+    night.site.run("schedule check").done();
+    assert!(page(&night));
+    night.site.cluster.stop(Stop::Fast);
+    let seen = night.site.run("schedule check").done();
+    assert_eq!(seen["unknown"], serde_json::json!(["shop"]));
+    assert!(!page(&night), "what is not known is left out");
+    let path = night.site.folder.join("state/jobs/archiving_shop.json");
+    let mut state: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    state["unknown_since"] = "2020-11-01T02:00:00Z".into();
+    fs::write(&path, state.to_string()).unwrap();
+    for _ in 0..2 {
+        let wrong = night.site.run("schedule check").ended(3);
+        assert_eq!(wrong["wrong"][0]["what"], "archiving unknown", "{wrong}");
+    }
+    night.site.cluster.start();
+    night.site.run("schedule check").done();
+    assert!(page(&night));
+    let all = [("archiving shop", "archiving unknown"), ("archiving shop", "recovered")];
+    assert_eq!(night.told(), told(&all));
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_an_alarm_and_stops_neither_its_job_nor_the_watch() {
+    let night = Night::new();
+    let site = &night.site;
+    for job in ["backup-shop", "verify-shop"] {
+        site.run(&format!("schedule run {job}")).done();
+    }
+    let jobs = site.folder.join("state/jobs");
+    fs::write(jobs.join("backup-shop.json"), "{\"since\": ").unwrap();
+    site.run("schedule list").done();
+    site.run("metrics").done();
+    // The others are looked at.
+    let mut late = night.record("verify-shop");
+    late["last_success"]["ended"] = "2020-11-01T02:00:00Z".into();
+    fs::write(jobs.join("verify-shop.json"), late.to_string()).unwrap();
+    let whats = || -> Vec<String> {
+        let wrong = site.run("schedule check").ended(3)["wrong"].clone();
+        wrong.as_array().unwrap().iter().map(|it| text(it, "what")).collect()
+    };
+    assert_eq!(whats(), ["record unreadable", "job late"]);
+    assert_eq!(whats(), ["record unreadable", "job late"]);
+    site.run("schedule run backup-shop").done();
+    // One that cannot even be set aside keeps its job from nothing either.
+    fs::remove_file(jobs.join("backup-shop.json")).unwrap();
+    fs::create_dir(jobs.join("backup-shop.json")).unwrap();
+    assert_eq!(site.run("schedule run backup-shop").status.code(), Some(1));
+    assert_eq!(site.run("backups shop").done()["backups"].as_array().unwrap().len(), 3);
+    let seen = site.run("schedule check").ended(1);
+    assert!(text(&seen, "errors.0").starts_with("job backup-shop: "), "{seen}");
+    assert_eq!(seen["wrong"][0]["what"], "job late", "{seen}");
+    fs::remove_dir(jobs.join("backup-shop.json")).unwrap();
+    let aside = jobs.join("backup-shop.json.unreadable");
+    assert_eq!(fs::read_to_string(&aside).unwrap(), "{\"since\": ");
+    fs::remove_file(aside).unwrap();
+    assert_eq!(whats(), ["job late"]);
 }
 
 /// Checks a text with a program that reads standard input.

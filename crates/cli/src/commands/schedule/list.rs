@@ -1,5 +1,6 @@
 //! `rollforward schedule list`.
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Context;
@@ -20,14 +21,18 @@ struct Row {
     last_success: Option<Ended>,
     successes: u64,
     failures: u64,
+    /// When another one of its kind last kept it from running.
+    skipped: Option<Timestamp>,
     alarms: Vec<String>,
+    #[serde(skip)]
+    is_skipped: bool,
 }
 
 pub(super) fn run(context: &Context<'_>, _arguments: &Arguments) -> anyhow::Result<u8> {
     let config = context.config()?;
     let mut rows = Vec::new();
     for job in config.schedule.jobs.values() {
-        let record = record::look(&config, &job.name)?;
+        let record = record::look(&config, &job.name);
         let known = record.as_ref();
         rows.push(Row {
             job: job.name.clone(),
@@ -38,6 +43,8 @@ pub(super) fn run(context: &Context<'_>, _arguments: &Arguments) -> anyhow::Resu
             last_success: known.and_then(|record| record.last_success.clone()),
             successes: known.map_or(0, |record| record.successes),
             failures: known.map_or(0, |record| record.failures),
+            skipped: known.and_then(|record| record.skipped),
+            is_skipped: known.is_some_and(record::Record::is_skipped),
             alarms: known.map(|it| it.alarms.keys().cloned().collect()).unwrap_or_default(),
         });
     }
@@ -49,6 +56,10 @@ pub(super) fn run(context: &Context<'_>, _arguments: &Arguments) -> anyhow::Resu
             (Some(last), false) => {
                 format!("{} {}", if last.is_success { "done" } else { "failed" }, last.ended)
             }
+        };
+        let last = match row.skipped.filter(|_| row.is_skipped) {
+            Some(at) => format!("{last}; skipped {at}"),
+            None => last,
         };
         let success = row.last_success.as_ref().map(|last| last.ended.to_string());
         let alarms = row.alarms.join(", ");
