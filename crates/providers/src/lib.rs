@@ -43,7 +43,8 @@ pub use secrets::Secrets;
 pub use setting::forms::{Parts, replace_parts};
 pub use setting::place::read_value;
 pub use tell::{
-    ALIAS_PREFIX, About, Channel, Kind, Mail, OPSGENIE_URL, Opsgenie, PAGERDUTY_API, PAGERDUTY_URL,
-    Page, PagerDuty, PagerDutyRest, Place, SCHEDULE_ALIAS_PREFIX, STATUSPAGE_URL, StatusPage,
+    About, Channel, Kind, Mail, OPSGENIE_URL, Opsgenie, PAGERDUTY_API, PAGERDUTY_URL, Page,
+    PagerDuty, PagerDutyRest, Place, SCHEDULE_ALIAS_PREFIX, STATUSPAGE_URL, StatusPage,
+    service_of_key,
 };
 pub use traffic::check_traffic;

@@ -53,6 +53,20 @@ impl Source {
             Self::PagerDuty => "pagerduty",
         }
     }
+
+    /// By the name that [`Source::text`] gives.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let all = [Self::Generic, Self::Alertmanager, Self::CloudWatch, Self::PagerDuty];
+        all.into_iter().find(|source| source.text() == text)
+    }
+
+    /// Whether its keys name one time that an alert fired: a repeat is no other time, also when the
+    /// incident is closed.
+    #[must_use]
+    pub const fn names_each_time(self) -> bool {
+        matches!(self, Self::Alertmanager | Self::CloudWatch)
+    }
 }
 
 /// What an alert says of itself.
@@ -213,26 +227,43 @@ impl Diagnostic for AlertError {
     }
 }
 
-/// Reads a payload.
+/// Reads a payload of whoever it looks like.
 ///
 /// # Errors
 /// [`AlertError`]; never a panic.
 pub fn parse(bytes: &[u8]) -> Result<Payload, AlertError> {
+    parse_as(bytes, None)
+}
+
+/// Reads a payload of this sender; `None`: of whoever it looks like.
+///
+/// # Errors
+/// [`AlertError`]; never a panic.
+pub fn parse_as(bytes: &[u8], source: Option<Source>) -> Result<Payload, AlertError> {
     let value = json(bytes)?;
-    let text = |name: &str| value.get(name).and_then(Value::as_str);
-    let mut payload = if text("Type").is_some() && value.get("TopicArn").is_some() {
-        cloudwatch::read(&value)?
-    } else if value.get("alerts").is_some_and(Value::is_array) {
-        alertmanager::read(&value)?
-    } else if value.pointer("/event/event_type").is_some() {
-        pagerduty::read(&value)?
-    } else {
-        generic::read(&value)?
+    let mut payload = match source.unwrap_or_else(|| guessed(&value)) {
+        Source::CloudWatch => cloudwatch::read(&value)?,
+        Source::Alertmanager => alertmanager::read(&value)?,
+        Source::PagerDuty => pagerduty::read(&value)?,
+        Source::Generic => generic::read(&value)?,
     };
     let over = payload.alerts.len().saturating_sub(ALERTS_MAX);
     payload.truncated = payload.truncated.saturating_add(over as u64);
     payload.alerts.truncate(ALERTS_MAX);
     Ok(payload)
+}
+
+fn guessed(value: &Value) -> Source {
+    let is_text = |name: &str| value.get(name).is_some_and(Value::is_string);
+    if is_text("Type") && value.get("TopicArn").is_some() {
+        Source::CloudWatch
+    } else if value.get("alerts").is_some_and(Value::is_array) {
+        Source::Alertmanager
+    } else if value.pointer("/event/event_type").is_some() {
+        Source::PagerDuty
+    } else {
+        Source::Generic
+    }
 }
 
 fn json(bytes: &[u8]) -> Result<Value, AlertError> {

@@ -18,6 +18,9 @@ pub const HEARD: &str = "told";
 /// Names the field of an entry that says what of the incident it is about.
 const OF: &str = "of";
 
+/// So long a channel is not told of another alert after it was: a storm is one message.
+const ANOTHER_PAUSE: Duration = Duration::from_secs(300);
+
 /// So often a channel that does not take a message is tried.
 pub const TRIES_MAX: u32 = 20;
 
@@ -36,6 +39,8 @@ pub enum What {
         /// Whom the channel reaches.
         to: String,
     },
+    /// Something else is wrong since somebody has taken it, or since a recovery of it began.
+    Another,
     /// It is over.
     Closed,
     /// The driver of its run is gone.
@@ -52,6 +57,7 @@ impl What {
             Self::Opened => "incident opened",
             Self::Acknowledged => "incident acknowledged",
             Self::Unanswered { .. } => "nobody answered",
+            Self::Another => "another alert",
             Self::Closed => "incident closed",
             Self::NoDriver => "no driver",
             Self::WaitsAlone => "waits without a driver",
@@ -66,22 +72,23 @@ pub struct Duty {
     pub channel: String,
     /// What.
     pub what: What,
+    /// What of the incident it is about: an alert that joined it, a run; empty: the incident.
+    pub of: String,
 }
 
 impl Duty {
     /// The entry that keeps how it went.
     #[must_use]
     pub fn entry(&self, at: Timestamp, by: &str, outcome: &str) -> IncidentEntry {
-        IncidentEntry {
-            kind: "told".into(),
-            at,
-            by: by.into(),
-            fields: Parameters::from([
-                ("channel".into(), self.channel.clone()),
-                ("what".into(), self.what.text().into()),
-                ("outcome".into(), outcome.into()),
-            ]),
+        let mut fields = Parameters::from([
+            ("channel".into(), self.channel.clone()),
+            ("what".into(), self.what.text().into()),
+            ("outcome".into(), outcome.into()),
+        ]);
+        if !self.of.is_empty() {
+            fields.insert(OF.into(), self.of.clone());
         }
+        IncidentEntry { kind: "told".into(), at, by: by.into(), fields }
     }
 }
 
@@ -96,7 +103,7 @@ pub fn duties(
     let is_taken = !incident.runs().is_empty();
     let mut wanted: Vec<Duty> = Vec::new();
     let mut want = |channel: &str, what: What| {
-        wanted.push(Duty { channel: channel.into(), what });
+        wanted.push(Duty { channel: channel.into(), what, of: String::new() });
     };
     match incident.state {
         // Whoever recovers has answered, and the run tells people itself.
@@ -119,19 +126,55 @@ pub fn duties(
             }
         }
     }
-    wanted.retain(|duty| is_owed(&incident.entries, "", duty, now));
+    if incident.state != IncidentState::Closed {
+        wanted.extend(tell.iter().flat_map(|channel| of_another(incident, channel, now)));
+    }
+    wanted.retain(|duty| is_owed(&incident.entries, duty, now));
     wanted
 }
 
-/// Whether a channel has not heard it, and the pause since the last try is over. `of` names what of
-/// the incident it is about; empty: the incident.
-fn is_owed(entries: &[IncidentEntry], of: &str, duty: &Duty, now: Timestamp) -> bool {
-    let Duty { channel, what } = duty;
+/// The newest alert that joined an incident after somebody took it, or after a recovery began:
+/// whoever is busy with the first one, or was, does not know of it.
+#[must_use]
+pub fn another(incident: &Incident) -> Option<(usize, &IncidentEntry)> {
+    let entries = incident.entries.iter().enumerate();
+    let taken = entries.clone().find(|(_, it)| it.kind == "ack" || it.kind == "run")?.0;
+    // Other notes name no service.
+    let joined = |it: &IncidentEntry| it.kind == "note" && it.fields.contains_key("service");
+    entries.skip(taken).rfind(|(_, it)| joined(it))
+}
+
+fn of_another(incident: &Incident, channel: &str, now: Timestamp) -> Vec<Duty> {
+    let Some((place, _)) = another(incident) else { return Vec::new() };
+    let of = format!("alert {place}");
+    let duty = |what| Duty { channel: channel.to_owned(), what, of: of.clone() };
+    let mut wanted = Vec::new();
+    let tries_of_any = tries_of(&incident.entries, channel, &What::Another);
+    let last = tries_of_any.filter(|it| says(it, "outcome", HEARD)).map(|it| it.at).max();
+    if last.is_none_or(|last| now.duration_since(last).unsigned_abs() >= ANOTHER_PAUSE) {
+        wanted.push(duty(What::Another));
+    }
+    // What it rang is silent when somebody takes it once more.
+    let is_taken = incident.entries.iter().skip(place).any(|it| it.kind == "ack");
+    if is_taken && is_heard(tries(&incident.entries, &of, channel, &What::Another)) {
+        wanted.push(duty(What::Acknowledged));
+    }
+    wanted
+}
+
+/// Whether a channel has not heard it, and the pause since the last try is over.
+fn is_owed(entries: &[IncidentEntry], duty: &Duty, now: Timestamp) -> bool {
+    let Duty { channel, what, of } = duty;
     !is_heard(tries(entries, of, channel, what)) && is_due(tries(entries, of, channel, what), now)
 }
 
 fn has_passed(incident: &Incident, after: Duration, now: Timestamp) -> bool {
-    now.duration_since(incident.opened).unsigned_abs() >= after && now > incident.opened
+    // Also when it is dated in the future: a clock that was ahead must not silence anybody.
+    now.duration_since(incident.opened).unsigned_abs() >= after
+}
+
+fn says(entry: &IncidentEntry, name: &str, value: &str) -> bool {
+    entry.fields.get(name).map_or("", String::as_str) == value
 }
 
 fn tries<'i>(
@@ -140,14 +183,17 @@ fn tries<'i>(
     channel: &'i str,
     what: &'i What,
 ) -> impl Iterator<Item = &'i IncidentEntry> {
-    let says = |entry: &IncidentEntry, name: &str, value: &str| {
-        entry.fields.get(name).map_or("", String::as_str) == value
-    };
+    tries_of(entries, channel, what).filter(move |entry| says(entry, OF, of))
+}
+
+/// Tries of telling a channel something, whatever of the incident it was about.
+fn tries_of<'i>(
+    entries: &'i [IncidentEntry],
+    channel: &'i str,
+    what: &'i What,
+) -> impl Iterator<Item = &'i IncidentEntry> {
     entries.iter().filter(move |entry| {
-        entry.kind == "told"
-            && says(entry, OF, of)
-            && says(entry, "channel", channel)
-            && says(entry, "what", what.text())
+        entry.kind == "told" && says(entry, "channel", channel) && says(entry, "what", what.text())
     })
 }
 
@@ -163,7 +209,7 @@ fn is_due<'i>(tries: impl Iterator<Item = &'i IncidentEntry>, now: Timestamp) ->
     let (count, last) = tries.fold((0_u32, None), |(count, _), it| (count + 1, Some(it.at)));
     let Some(last) = last else { return true };
     let pause = PAUSES.0.saturating_mul(2_u32.saturating_pow(count - 1)).min(PAUSES.1);
-    count < TRIES_MAX && now.duration_since(last).unsigned_abs() >= pause && now > last
+    count < TRIES_MAX && now.duration_since(last).unsigned_abs() >= pause
 }
 
 /// What a channel hears, in words. The first line says what happened.
@@ -175,7 +221,7 @@ pub fn message(incident: &Incident, what: &What, runbook: Option<&str>, now: Tim
     match what {
         What::Opened => opened(incident, summary, runbook),
         What::Acknowledged => {
-            let taken = incident.entries.iter().find(|entry| entry.kind == "ack");
+            let taken = incident.entries.iter().rev().find(|entry| entry.kind == "ack");
             let by = taken.map_or("somebody", |entry| &entry.by);
             format!("{summary}\n{by} has taken incident {id} of '{service}'")
         }
@@ -183,6 +229,15 @@ pub fn message(incident: &Incident, what: &What, runbook: Option<&str>, now: Tim
             "{summary}\nnobody has acknowledged incident {id} for {waited}: {to} is asked now\n\
              rollforward incident ack {id}"
         ),
+        What::Another => {
+            let joined = another(incident).and_then(|(_, entry)| entry.fields.get("summary"));
+            format!(
+                "{}\nanother alert of '{service}' has joined incident {id} ({summary}), which is \
+                 {} already\nrollforward incident show {id}",
+                joined.filter(|it| !it.is_empty()).map_or("no summary", String::as_str),
+                if incident.runs().is_empty() { "acknowledged" } else { "being recovered" },
+            )
+        }
         What::Closed => format!("{summary}\nincident {id} is closed; it began at {started}"),
         // Said in the words of the run: `driverless::message`.
         What::NoDriver | What::WaitsAlone => summary.to_owned(),
@@ -283,6 +338,72 @@ mod tests {
         let down = told("pager", "incident opened", 46, "down");
         entries.extend(std::iter::repeat_n(down, TRIES_MAX as usize));
         check(&entries, 599, "");
+    }
+
+    #[test]
+    fn another_alert_is_heard_once_by_each_channel_when_somebody_was_busy_with_the_first() {
+        let joined = |seconds, summary: &str| {
+            entry("note", seconds, &[("service", "shop"), ("summary", summary)])
+        };
+        let first =
+            [told("pager", "incident opened", 1, HEARD), told("chat", "incident opened", 1, HEARD)];
+        check(&[&first[..], &[joined(20, "b")]].concat(), 25, "");
+        for taken in [entry("ack", 30, &[]), entry("run", 30, &[("run", "r")])] {
+            let is_ack = taken.kind == "ack";
+            let mut entries = [&first[..], &[joined(20, "b"), taken]].concat();
+            if is_ack {
+                entries.push(told("pager", "incident acknowledged", 31, HEARD));
+                entries.push(told("chat", "incident acknowledged", 31, HEARD));
+            }
+            check(&entries, 40, "");
+            entries.push(joined(50, "c"));
+            let of = format!("alert {}", entries.len());
+            let another = |channel, seconds, outcome| {
+                let mut told = told(channel, "another alert", seconds, outcome);
+                told.fields.insert(OF.into(), of.clone());
+                told
+            };
+            check(&entries, 51, "pager another alert, chat another alert");
+            entries.push(another("pager", 52, HEARD));
+            entries.push(another("chat", 52, "down"));
+            check(&entries, 53, "");
+            check(&entries, 67, "chat another alert");
+            entries.push(another("chat", 67, HEARD));
+            check(&entries, 9000, "");
+            // A storm is one message, and what came last is not lost.
+            entries.push(joined(70, "d"));
+            entries.push(joined(71, "e"));
+            check(&entries, 351, "");
+            check(&entries, 352, "pager another alert");
+            entries.push(entry("close", 400, &[]));
+            check(&entries, 401, "pager incident closed, chat incident closed");
+        }
+    }
+
+    #[test]
+    fn whoever_takes_another_alert_silences_what_it_rang() {
+        let mut entries = vec![
+            told("pager", "incident opened", 1, HEARD),
+            entry("ack", 2, &[]),
+            told("pager", "incident acknowledged", 3, HEARD),
+            entry("note", 4, &[("service", "shop"), ("summary", "b")]),
+        ];
+        let mut rung = told("pager", "another alert", 5, HEARD);
+        rung.fields.insert(OF.into(), "alert 4".into());
+        entries.push(rung);
+        check(&entries, 6, "chat another alert");
+        entries.push(entry("ack", 7, &[]));
+        check(&entries, 8, "pager incident acknowledged, chat another alert");
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_silences_nobody() {
+        let heard = [
+            told("pager", "incident opened", 0, HEARD),
+            told("chat", "incident opened", 86_400, "down"),
+        ];
+        check(&heard, -300, "chat incident opened");
+        check(&heard, -86_400, "chat incident opened, pager nobody answered");
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub use home::{Appended, CopyFailed, Home, HomeError, Loaded, Newest};
 pub use inbox::{Message, MessageKind, Received, read_inbox, send, send_as};
 pub use incident::{
     FINDING_PREFIX, Incident, IncidentEntry, IncidentState, append_incident, findings, incidents,
-    load_incident,
+    incidents_and_damaged, load_incident,
 };
 pub use opening::{Opened, close_incident, open_incident, open_incident_of};
 pub use record::{Record, RecordError, Writer};

@@ -118,7 +118,7 @@ async fn tell_all(
     let mut told = Vec::new();
     while let Some(joined) = under_way.join_next().await {
         let (duty, outcome) = joined?;
-        append_incident(home, log, &found.entry(&duty, clock.now(), &outcome)).await?;
+        append_incident(home, log, &duty.entry(clock.now(), "rollforward", &outcome)).await?;
         told.push(Told { channel: duty.channel, what: duty.what.text(), outcome });
     }
     told.sort_by(|a, b| a.channel.cmp(&b.channel));

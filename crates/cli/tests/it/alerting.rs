@@ -27,7 +27,7 @@ pub(crate) fn shop_with(major: u32, more: &str, tables: &str) -> Shop {
 }
 
 /// Runs the program with this on its standard input.
-fn feed(shop: &Shop, words: &str, input: &[u8]) -> Ran {
+pub(crate) fn feed(shop: &Shop, words: &str, input: &[u8]) -> Ran {
     let mut command = shop.site.command(words);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
@@ -35,7 +35,7 @@ fn feed(shop: &Shop, words: &str, input: &[u8]) -> Ran {
     Ran::from_output(words.into(), &child.wait_with_output().unwrap())
 }
 
-fn kinds(shop: &Shop, id: &str) -> Vec<String> {
+pub(crate) fn kinds(shop: &Shop, id: &str) -> Vec<String> {
     let shown = shop.site.run(&format!("incident show {id}")).done();
     let entries = shown["entries"].as_array().unwrap().clone();
     entries.iter().map(|entry| text(entry, "kind")).collect()
@@ -94,6 +94,8 @@ fn alerts_of_a_real_alertmanager_open_one_incident_each_and_repeats_none() {
     assert!(refused.failed("RF0912", 4).contains("OrdersGone at night"));
 }
 
+const TOPIC: &str = "arn:aws:sns:eu-central-1:1:alarms";
+
 /// A certificate that SNS could sign with, and its key.
 struct Sns<'s> {
     shop: &'s Shop,
@@ -121,7 +123,7 @@ impl<'s> Sns<'s> {
         });
         let mut envelope = json!({
             "Type": "Notification", "MessageId": "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324",
-            "TopicArn": "arn:aws:sns:eu-central-1:1:alarms", "Subject": "ALARM",
+            "TopicArn": TOPIC, "Subject": "ALARM",
             "Message": alarm.to_string(), "Timestamp": "2026-11-20T14:31:09.101Z",
             "SignatureVersion": version,
             "SigningCertURL": "https://sns.eu-central-1.amazonaws.com/SimpleNotificationService-1.pem",
@@ -140,7 +142,15 @@ impl<'s> Sns<'s> {
     }
 
     fn open(&self, envelope: &Value) -> Ran {
-        let words = format!("incident open --from - --verify-signature {}", self.cert);
+        self.open_of(TOPIC, envelope)
+    }
+
+    /// Opens what came through this topic.
+    fn open_of(&self, topic: &str, envelope: &Value) -> Ran {
+        let words = format!(
+            "incident open --from - --source cloudwatch --verify-signature {} --topic {topic}",
+            self.cert
+        );
         feed(self.shop, &words, envelope.to_string().as_bytes())
     }
 }
@@ -156,6 +166,13 @@ fn an_alarm_of_cloudwatch_counts_when_its_signature_fits() {
     // SNS delivers again when the answer came late.
     let again = sns.open(&envelope).done();
     assert_eq!((text(&again, "incident"), &again["new"]), (id.clone(), &false.into()));
+    // AWS signs what anybody's topic says.
+    let said = sns.open_of("arn:aws:sns:eu-central-1:2:alarms", &envelope).failed("RF1022", 4);
+    assert!(said.contains(&format!("seen '{TOPIC}'")), "{said}");
+    let without = format!("incident open --from - --verify-signature {}", sns.cert);
+    let said = feed(&shop, &without, envelope.to_string().as_bytes());
+    assert_eq!(said.status.code(), Some(2));
+    assert!(said.stderr.contains("--topic"), "{}", said.stderr);
     let forged = envelope.to_string().replace("the disk is full", "the disk is fine");
     sns.open(&serde_json::from_str(&forged).unwrap()).failed("RF1022", 4);
     let ok = feed(&shop, "incident open --from -", forged.replace("ALARM", "OK").as_bytes()).done();
@@ -219,7 +236,7 @@ fn a_signature_of_sns_counts_under_its_own_version_and_from_an_address_of_sns() 
     }
 }
 
-fn webhook(kind: &str, id: &str, key: &str) -> String {
+pub(crate) fn webhook(kind: &str, id: &str, key: &str) -> String {
     json!({ "event": {
         "id": "01E", "event_type": format!("incident.{kind}"), "occurred_at": "2026-11-20T14:31:07Z",
         "agent": { "summary": "Ada" }, "data": {
@@ -229,25 +246,43 @@ fn webhook(kind: &str, id: &str, key: &str) -> String {
     .to_string()
 }
 
+/// How a body is opened that PagerDuty has signed.
+pub(crate) fn signed(body: &str) -> String {
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, KEY.as_bytes()), body.as_bytes());
+    let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("incident open --from - --secret env:VENDOR_KEY --signature v1={hex}")
+}
+
+/// What was done with the alert of this key, in order.
+fn acts(vendors: &Vendors, key: &str) -> Vec<String> {
+    let events = vendors.bodies("POST /v2/enqueue", "202");
+    let of_key = events.iter().filter(|event| text(event, "dedup_key") == key);
+    of_key.map(|event| text(event, "event_action")).collect()
+}
+
 #[test]
 fn an_incident_that_began_in_pagerduty_is_taken_and_ended_there() {
     let vendors = Vendors::start();
     let tables = format!(
-        "[notify]\npager = {{ pagerduty = \"env:VENDOR_KEY\", url = \"{}\", token = \
-         \"env:VENDOR_KEY\", from = \"ops@shop.example\", api = \"{}\" }}\n",
+        "{PERSON}[notify]\npager = {{ pagerduty = \"env:VENDOR_KEY\", url = \"{}\", token = \
+         \"env:VENDOR_KEY\", from = \"ops@shop.example\", api = \"{}\", \
+         escalate = {{ after = \"1s\", to = \"secondary\" }} }}\n",
         vendors.url("/v2/enqueue"),
         vendors.url("")
     );
     let shop = shop_with(15, "tell = [\"pager\"]\n", &tables);
     let body = webhook("triggered", "PGR0VU2", "theirs");
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, KEY.as_bytes()), body.as_bytes());
-    let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    let signed = format!("incident open --from - --secret env:VENDOR_KEY --signature v1={hex}");
+    let signed = signed(&body);
     let opened = feed(&shop, &signed, body.as_bytes()).done();
     let id = text(&opened, "incident");
     assert_eq!(opened["verified"], true);
     assert_eq!(vendors.bodies("POST /v2/enqueue", "2").len(), 0, "they were paged already");
     feed(&shop, &signed, webhook("triggered", "OTHER", "x").as_bytes()).failed("RF1022", 4);
+    // Nobody takes it there: they are paged by us, and what takes it takes both.
+    poll(DEADLINE, "the escalation", || {
+        shop.site.run("incident watch").done();
+        acts(&vendors, "rollforward shop nobody answered") == ["trigger"]
+    });
     shop.site.run(&format!("incident ack {id} --as oncall")).done();
     let put = vendors.bodies("PUT /incidents/PGR0VU2", "200");
     assert_eq!(put.len(), 1, "{put:?}");
@@ -258,13 +293,15 @@ fn an_incident_that_began_in_pagerduty_is_taken_and_ended_there() {
     assert_eq!(text(&listed, "incidents.0.state"), "acknowledged", "closed by people alone");
     shop.site.run(&format!("incident close {id}")).done();
     assert_eq!(text(&vendors.bodies("PUT ", "200")[1], "incident.status"), "resolved");
+    // What they were paged with by us ends too.
+    let own = acts(&vendors, "rollforward shop nobody answered");
+    assert_eq!(own, ["trigger", "acknowledge", "resolve"]);
     // What we have triggered comes back as a webhook, and begins nothing.
-    let echo = feed(
-        &shop,
-        "incident open --from -",
-        webhook("triggered", "P2", "rollforward shop").as_bytes(),
-    );
-    assert_eq!(echo.done()["incident"], Value::Null);
+    for key in ["rollforward shop", "rollforward shop nobody answered"] {
+        let body = webhook("triggered", "P2", key);
+        let echo = feed(&shop, "incident open --from -", body.as_bytes());
+        assert_eq!(echo.done()["incident"], Value::Null, "{key}");
+    }
     assert_eq!(vendors.refused(), Vec::<String>::new());
 }
 
@@ -305,17 +342,18 @@ fn pagers_hear_of_an_incident_until_somebody_takes_it() {
     let events = vendors.bodies("POST /v2/enqueue", "202");
     assert_eq!(events.len(), 2);
     assert!(text(&events[1], "payload.custom_details.text").contains("secondary is asked now"));
-    assert_eq!(events[0]["dedup_key"], events[1]["dedup_key"]);
+    // What joins an open alert rings nobody.
+    assert_eq!(text(&events[0], "dedup_key"), "rollforward shop");
+    assert_eq!(text(&events[1], "dedup_key"), "rollforward shop nobody answered");
     shop.site.run(&format!("incident ack {id} --as oncall")).done();
     shop.site.run(&format!("incident close {id} --as oncall")).done();
-    let acts: Vec<String> = vendors
-        .bodies("POST /v2/enqueue", "202")
-        .iter()
-        .map(|event| text(event, "event_action"))
-        .collect();
-    assert_eq!(acts, ["trigger", "trigger", "acknowledge", "resolve"]);
-    assert_eq!(vendors.bodies("POST /v2/alerts/rollforward%20shop/acknowledge", "202").len(), 1);
-    assert_eq!(vendors.bodies("POST /v2/alerts/rollforward%20shop/close", "202").len(), 1);
+    for key in ["rollforward shop", "rollforward shop nobody answered"] {
+        assert_eq!(acts(&vendors, key), ["trigger", "acknowledge", "resolve"], "{key}");
+        for verb in ["acknowledge", "close"] {
+            let line = format!("POST /v2/alerts/{}/{verb}", key.replace(' ', "%20"));
+            assert_eq!(vendors.bodies(&line, "202").len(), 1, "{line}");
+        }
+    }
     assert_eq!(vendors.refused(), Vec::<String>::new());
     // A request that is wrong is not repeated, and who was not told is said.
     let wrong = KEY.get(1..).unwrap().to_owned();

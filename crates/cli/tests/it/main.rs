@@ -12,6 +12,7 @@ mod vendors;
 
 mod alerting;
 mod alerts;
+mod alerts_again;
 mod api_answers;
 mod around;
 mod breach;

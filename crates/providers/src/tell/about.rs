@@ -25,8 +25,23 @@ impl About {
         self.values.get(name).map(String::as_str).filter(|text| !text.is_empty())
     }
 
+    /// What the alert of this news is known by. What somebody has to do something about at once has
+    /// an alert of its own: news that joins an open alert rings nobody.
+    pub(super) fn key(&self, what: &str) -> String {
+        match CRITICAL.contains(&what) && self.scheduled.is_none() {
+            true => format!("{} {what}", self.alias()),
+            false => self.alias(),
+        }
+    }
+
+    /// Everything that is acknowledged and that ends together.
+    pub(super) fn keys(&self) -> Vec<String> {
+        let own = CRITICAL.iter().filter(|_| self.scheduled.is_none()).map(|what| self.key(what));
+        std::iter::once(self.alias()).chain(own).collect()
+    }
+
     /// What one alert of a pager is known by: what comes later joins it.
-    pub(super) fn alias(&self) -> String {
+    fn alias(&self) -> String {
         match &self.scheduled {
             Some(what) => format!("{SCHEDULE_ALIAS_PREFIX}{what}"),
             None => format!("{ALIAS_PREFIX}{}", self.service),
@@ -35,17 +50,26 @@ impl About {
 }
 
 /// How the key of a service's alert begins: a pager that sends it back does not begin a circle.
-pub const ALIAS_PREFIX: &str = "rollforward ";
+const ALIAS_PREFIX: &str = "rollforward ";
 
 /// The same of what runs by itself. No service's key begins so, whatever its name is: the end of a
 /// job's alarm must not end an incident.
 pub const SCHEDULE_ALIAS_PREFIX: &str = "rollforward-schedule ";
 
+/// The service whose alert of ours has this key.
+#[must_use]
+pub fn service_of_key(key: &str) -> Option<&str> {
+    let rest = key.strip_prefix(ALIAS_PREFIX)?;
+    let own = CRITICAL.iter().find_map(|what| rest.strip_suffix(what)?.strip_suffix(' '));
+    Some(own.unwrap_or(rest))
+}
+
 /// What ends an alert: users are back, or somebody says that it is over.
 const RESOLVES: [&str; 4] = ["restored", "open again", "incident closed", "recovered"];
 
 /// What somebody has to do something about at once.
-pub(super) const CRITICAL: [&str; 6] = [
+pub(super) const CRITICAL: [&str; 7] = [
+    "another alert",
     "halted",
     "no driver",
     "nobody answered",
@@ -105,5 +129,21 @@ mod tests {
             assert_ne!(key(service, None), job);
         }
         assert!(!job.starts_with(ALIAS_PREFIX));
+    }
+
+    #[test]
+    fn what_rings_again_has_a_key_of_its_own_and_ends_with_the_rest() {
+        let about = About { service: "shop".into(), ..About::default() };
+        assert_eq!(about.key("incident opened"), "rollforward shop");
+        assert_eq!(about.key("nobody answered"), "rollforward shop nobody answered");
+        assert_eq!(about.keys().len(), CRITICAL.len() + 1);
+        for key in about.keys() {
+            assert_eq!(service_of_key(&key), Some("shop"), "{key}");
+        }
+        assert_eq!(service_of_key("rollforward halted"), Some("halted"));
+        assert_eq!(service_of_key("theirs"), None);
+        let job = About { scheduled: Some("job a: job late".into()), ..about };
+        assert_eq!(job.keys(), ["rollforward-schedule job a: job late"]);
+        assert_eq!(service_of_key(&job.keys()[0]), None);
     }
 }

@@ -22,7 +22,7 @@ use recovery::template::Template;
 use stdx::{Clock, SystemClock};
 use zeroize::Zeroizing;
 
-pub use about::{ALIAS_PREFIX, About, SCHEDULE_ALIAS_PREFIX};
+pub use about::{About, SCHEDULE_ALIAS_PREFIX, service_of_key};
 pub use mail::Mail;
 pub use opsgenie::{OPSGENIE_URL, Opsgenie};
 pub use page::{Page, Place};

@@ -41,19 +41,38 @@ impl Opsgenie {
         deadline: Duration,
         now: Timestamp,
     ) -> Result<(), Refusal> {
-        let alias: String = about.alias().chars().take(ALIAS_LEN_MAX).collect();
+        let keys = match action(what) {
+            Action::Trigger => vec![about.key(what)],
+            Action::Acknowledge | Action::Resolve => about.keys(),
+        };
+        for key in keys {
+            let alias: String = key.chars().take(ALIAS_LEN_MAX).collect();
+            self.tell_one(&alias, about, (what, text), deadline, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the alert of this alias.
+    async fn tell_one(
+        &self,
+        alias: &str,
+        about: &About,
+        (what, text): (&str, &str),
+        deadline: Duration,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
         let base = format!("{}/v2/alerts", self.url.trim_end_matches('/'));
         let http = client("Opsgenie", deadline)?;
         let with_key = |request: RequestBuilder| {
             request.header("authorization", format!("GenieKey {}", self.key.as_str()))
         };
         let of_alias = |verb: &str| {
-            let url = format!("{base}/{}/{verb}?identifierType=alias", escaped(&alias));
+            let url = format!("{base}/{}/{verb}?identifierType=alias", escaped(alias));
             http.post(url)
         };
         let say = json!({ "source": "Rollforward", "note": text });
         let request = match action(what) {
-            Action::Trigger => http.post(&base).json(&alert(about, &alias, what, text)),
+            Action::Trigger => http.post(&base).json(&alert(about, alias, what, text)),
             Action::Acknowledge => of_alias("acknowledge").json(&say),
             Action::Resolve => of_alias("close").json(&say),
         };

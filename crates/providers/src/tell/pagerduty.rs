@@ -54,15 +54,22 @@ impl PagerDuty {
         now: Timestamp,
     ) -> Result<(), Refusal> {
         // People who were paged by PagerDuty itself are not paged a second time.
-        if let Some(incident) = about.value("pagerduty_incident")
-            && !CRITICAL.contains(&what)
-        {
-            return self.say_there(incident, about, (what, text), deadline, now).await;
+        let theirs = about.value("pagerduty_incident").filter(|_| !CRITICAL.contains(&what));
+        let keys = match action(what) {
+            Action::Trigger if theirs.is_some() => Vec::new(),
+            Action::Trigger => vec![about.key(what)],
+            // What they were paged with later is ours, also when the incident is theirs.
+            Action::Acknowledge | Action::Resolve => about.keys(),
+        };
+        let http = client("PagerDuty", deadline)?;
+        for key in keys {
+            let event = event(&self.key, about, (&key, what), text);
+            send("PagerDuty", http.post(&self.url).json(&event), now).await?;
         }
-        let request = client("PagerDuty", deadline)?
-            .post(&self.url)
-            .json(&event(&self.key, about, what, text));
-        send("PagerDuty", request, now).await.map(drop)
+        match theirs {
+            Some(incident) => self.say_there(incident, about, (what, text), deadline, now).await,
+            None => Ok(()),
+        }
     }
 
     /// Says something of an incident that began in PagerDuty.
@@ -113,17 +120,17 @@ impl PagerDuty {
     }
 }
 
-/// The event of something that is told. One alert for each service: what comes later joins it.
-fn event(key: &str, about: &About, what: &str, text: &str) -> Value {
+/// The event of something that is told, for the alert of this key.
+fn event(routing: &str, about: &About, (key, what): (&str, &str), text: &str) -> Value {
     let act = action(what);
     let mut event = json!({
-        "routing_key": key,
+        "routing_key": routing,
         "event_action": match act {
             Action::Trigger => "trigger",
             Action::Acknowledge => "acknowledge",
             Action::Resolve => "resolve",
         },
-        "dedup_key": about.alias(),
+        "dedup_key": key,
     });
     let Some(fields) = event.as_object_mut() else { return event };
     if act != Action::Trigger {
@@ -165,7 +172,7 @@ mod tests {
         let values = [("runbook", "https://wiki/shop"), ("severity", "error")];
         let values = values.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let about = About { service: "shop".into(), values: values.into(), ..About::default() };
-        let of = |what, text| event("R0", &about, what, text);
+        let of = |what, text| event("R0", &about, (&about.key(what), what), text);
         let begun = of("recovery begun", "to 0/1\nmore");
         assert_eq!(begun["event_action"], "trigger");
         assert_eq!(begun["payload"]["summary"], "[shop] recovery begun: to 0/1");

@@ -96,6 +96,23 @@ pub fn check_sns(body: &[u8], certificate: &str) -> Result<(), AlertError> {
     }
 }
 
+/// Checks whose topic an SNS envelope is of: AWS signs the messages of everybody's topics.
+///
+/// # Errors
+/// [`AlertError::Signature`]; the errors of an envelope that is no JSON.
+pub fn check_topic(body: &[u8], topics: &[String]) -> Result<(), AlertError> {
+    let envelope = super::json(body)?;
+    let topic = envelope.get("TopicArn").and_then(Value::as_str).unwrap_or_default();
+    match topics.iter().any(|known| known == topic) {
+        true => Ok(()),
+        false => wrong(format!(
+            "expected a message of topic '{}', seen '{}'",
+            topics.join("' or '"),
+            super::shown(topic)
+        )),
+    }
+}
+
 /// `https://sns.REGION.amazonaws.com/…`, or the same in China.
 fn is_of_sns(url: &str) -> bool {
     let Some(rest) = url.strip_prefix("https://") else { return false };

@@ -79,20 +79,21 @@ impl Driverless {
         let name = self.name();
         let is_of_this = |entry: &&IncidentEntry| entry.fields.get(OF) == Some(&name);
         let first = log.iter().position(|entry| is_of_this(&entry));
-        let page = |channel: &String| Duty { channel: channel.clone(), what: self.what() };
-        let mut wanted: Vec<Duty> = tell.iter().map(page).collect();
+        let duty =
+            |channel: &String, what| Duty { channel: channel.clone(), what, of: name.clone() };
+        let mut wanted: Vec<Duty> = tell.iter().map(|channel| duty(channel, self.what())).collect();
         if let Some((told, later)) = first.and_then(|at| Some((log.get(at)?, log.get(at..)?))) {
             let waited = now.duration_since(told.at).unsigned_abs();
             let is_taken = later.iter().any(|entry| entry.kind == "ack");
             // Who paused it knows.
             let is_known = matches!(self.awaits, Some(Awaited::Resume { .. }));
             let due = escalate.iter().filter(|it| waited >= it.after && !is_taken && !is_known);
-            wanted.extend(due.map(|it| Duty {
-                channel: it.channel.clone(),
-                what: What::Unanswered { to: it.to.clone() },
+            wanted.extend(due.map(|it| {
+                let what = What::Unanswered { to: it.to.clone() };
+                duty(&it.channel, what)
             }));
         }
-        wanted.retain(|duty| is_owed(log, &name, duty, now));
+        wanted.retain(|duty| is_owed(log, duty, now));
         wanted
     }
 
@@ -129,14 +130,6 @@ impl Driverless {
             };
         }
         holder.is_some_and(|(id, _)| id == teller)
-    }
-
-    /// The entry that keeps how telling went.
-    #[must_use]
-    pub fn entry(&self, duty: &Duty, at: Timestamp, outcome: &str) -> IncidentEntry {
-        let mut entry = duty.entry(at, "rollforward", outcome);
-        entry.fields.insert(OF.into(), self.name());
-        entry
     }
 
     /// The entry that begins a log of its own.

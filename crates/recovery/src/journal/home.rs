@@ -69,6 +69,13 @@ pub enum HomeError {
     },
 }
 
+impl HomeError {
+    /// Whether only this one cannot be read: nothing is said of the others.
+    pub(super) const fn is_of_one_incident(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::NoRun { .. })
+    }
+}
+
 /// A journal's stores: the home, and where copies go.
 #[derive(Clone, Debug)]
 pub struct Home {

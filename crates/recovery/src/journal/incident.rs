@@ -94,6 +94,19 @@ impl Incident {
         self.entries.iter().any(|it| it.fields.get(name).is_some_and(|seen| seen == value))
     }
 
+    /// Whether the alert of this key fires, as far as its sender has said: a repeat of one that is
+    /// over is another alert.
+    #[must_use]
+    pub fn fires(&self, key: &str) -> bool {
+        let is = |it: &IncidentEntry, name: &str| it.fields.get(name).is_some_and(|it| it == key);
+        let last = self.entries.iter().rev().find_map(|it| match it.kind.as_str() {
+            "resolved" if is(it, "said.key") => Some(false),
+            _ if is(it, "alert.key") => Some(true),
+            _ => None,
+        });
+        self.state != IncidentState::Closed && last == Some(true)
+    }
+
     pub(crate) fn of(id: &str, entries: Vec<IncidentEntry>) -> Option<Self> {
         let opened = entries.iter().find(|entry| entry.kind == "open")?;
         let field = |name: &str| opened.fields.get(name).cloned().unwrap_or_default();
@@ -180,23 +193,37 @@ pub async fn load_incident(home: &Home, id: &str) -> Result<Incident, HomeError>
 /// like an incident, and never counts as one.
 pub const FINDING_PREFIX: &str = "finding-";
 
-/// Every incident, newest first.
+/// Every incident that can be read, newest first: one that is damaged must not keep the others from
+/// being seen. [`incidents_and_damaged`] names those.
 ///
 /// # Errors
 /// [`HomeError`].
 pub async fn incidents(home: &Home) -> Result<Vec<Incident>, HomeError> {
+    Ok(incidents_and_damaged(home).await?.0)
+}
+
+/// Every incident, newest first, and why others cannot be read.
+///
+/// # Errors
+/// [`HomeError`].
+pub async fn incidents_and_damaged(
+    home: &Home,
+) -> Result<(Vec<Incident>, Vec<HomeError>), HomeError> {
     named(home, |id| !id.starts_with(FINDING_PREFIX) && !id.starts_with(LOG_PREFIX)).await
 }
 
-/// Every finding, newest first.
+/// Every finding that can be read, newest first.
 ///
 /// # Errors
 /// [`HomeError`].
 pub async fn findings(home: &Home) -> Result<Vec<Incident>, HomeError> {
-    named(home, |id| id.starts_with(FINDING_PREFIX)).await
+    Ok(named(home, |id| id.starts_with(FINDING_PREFIX)).await?.0)
 }
 
-async fn named(home: &Home, is_wanted: fn(&str) -> bool) -> Result<Vec<Incident>, HomeError> {
+async fn named(
+    home: &Home,
+    is_wanted: fn(&str) -> bool,
+) -> Result<(Vec<Incident>, Vec<HomeError>), HomeError> {
     let mut names: Vec<String> = Vec::new();
     for key in list(home, objects::INCIDENTS, "*").await? {
         let rest = key.as_str().strip_prefix(objects::INCIDENTS).unwrap_or_default();
@@ -205,12 +232,16 @@ async fn named(home: &Home, is_wanted: fn(&str) -> bool) -> Result<Vec<Incident>
             names.push(name);
         }
     }
-    let mut found = Vec::new();
+    let (mut found, mut damaged) = (Vec::new(), Vec::new());
     for name in names {
-        found.push(load_incident(home, &name).await?);
+        match load_incident(home, &name).await {
+            Ok(incident) => found.push(incident),
+            Err(error) if error.is_of_one_incident() => damaged.push(error),
+            Err(error) => return Err(error),
+        }
     }
     found.sort_by_key(|incident| std::cmp::Reverse(incident.opened));
-    Ok(found)
+    Ok((found, damaged))
 }
 
 async fn keys(home: &Home, id: &str) -> Result<Vec<store::Key>, HomeError> {

@@ -52,19 +52,26 @@ pub async fn open_incident(
         Err(there) => match load_incident(home, &there.run).await {
             // Somebody closed it and died before giving it back.
             Ok(closed) if closed.state == IncidentState::Closed => {
-                match claim(home, &name, id, Some(&there.run)).await? {
-                    Ok(mine) => mine.run,
-                    Err(quicker) => quicker.run,
-                }
+                instead_of(home, &name, id, &there.run).await?
             }
             // Somebody opens it this very moment, or died before: the first entry opens it.
             Ok(_) | Err(HomeError::NoRun { .. }) => there.run,
+            // Nobody can see it: what is said of it would be lost.
+            Err(HomeError::Damaged { .. }) => instead_of(home, &name, id, &there.run).await?,
             Err(error) => return Err(error),
         },
     };
     append_incident(home, &id, entry).await?;
     let is_new = load_incident(home, &id).await?.entries.first() == Some(entry);
     Ok(Opened { id, is_new })
+}
+
+/// Claims a service's incident under this id instead of under that of one that is no more.
+async fn instead_of(home: &Home, name: &str, id: &str, old: &str) -> Result<String, HomeError> {
+    Ok(match claim(home, name, id, Some(old)).await? {
+        Ok(mine) => mine.run,
+        Err(quicker) => quicker.run,
+    })
 }
 
 /// Closes an incident. Safe to repeat.

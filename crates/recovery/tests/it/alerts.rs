@@ -6,7 +6,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use recovery::alert::{parse, signature};
 use recovery::journal::{
-    Home, IncidentEntry, IncidentState, close_incident, incidents, load_incident, open_incident,
+    Home, IncidentEntry, IncidentState, close_incident, incidents, incidents_and_damaged,
+    load_incident, open_incident, open_incident_of,
 };
 use recovery::plan::Parameters;
 use recovery::template::Template;
@@ -80,13 +81,44 @@ fn entry(kind: &str, by: &str) -> IncidentEntry {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn alerts_that_come_at_the_same_moment_open_one_incident() {
-    let home = Home {
+fn home() -> Home {
+    Home {
         store: Arc::new(MemoryStore::new()),
         keys: Arc::new(SetKeys::plain(Id::from_bytes([7; 16]))),
         copies: Vec::new(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_incident_that_cannot_be_read_keeps_no_other_from_being_opened_or_seen() {
+    let home = home();
+    let damage = |id: &str, number: u32| {
+        let key = repository::journal::incident_entry(id, number).unwrap();
+        let store = Arc::clone(&home.store);
+        async move { store.put_if_absent(&key, vec!["no entry".into()]).await.unwrap() }
     };
+    let first = open_incident(&home, "shop", "shop-1", &entry("open", "a")).await.unwrap();
+    let crm = IncidentEntry {
+        fields: Parameters::from([("service".into(), "crm".into())]),
+        ..entry("open", "a")
+    };
+    open_incident(&home, "crm", "crm-1", &crm).await.unwrap();
+    damage(&first.id, 1).await;
+    let (all, damaged) = incidents_and_damaged(&home).await.unwrap();
+    assert_eq!(all.iter().map(|it| it.id.as_str()).collect::<Vec<_>>(), ["crm-1"]);
+    assert_eq!(damaged.len(), 1);
+    assert!(damaged[0].to_string().contains("shop-1"), "{damaged:?}");
+    assert!(open_incident_of(&home, "shop").await.unwrap().is_none());
+    // Its claim goes to the next one.
+    let next = open_incident(&home, "shop", "shop-2", &entry("open", "b")).await.unwrap();
+    assert_eq!((next.id.as_str(), next.is_new), ("shop-2", true));
+    let again = open_incident(&home, "shop", "shop-3", &entry("open", "c")).await.unwrap();
+    assert_eq!((again.id.as_str(), again.is_new), ("shop-2", false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alerts_that_come_at_the_same_moment_open_one_incident() {
+    let home = home();
     for round in 0..8 {
         let mut under_way = tokio::task::JoinSet::new();
         for number in 0..6 {

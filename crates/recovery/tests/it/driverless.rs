@@ -30,7 +30,7 @@ async fn look(bench: &Bench, log: &mut Vec<IncidentEntry>, now: Timestamp) -> Op
     let mut told = Vec::new();
     for duty in found.duties(log, &tell, &escalate, now) {
         told.push(format!("{}: {}: {}", duty.channel, duty.what.text(), found.message(&duty, now)));
-        log.push(found.entry(&duty, now, "told"));
+        log.push(duty.entry(now, "rollforward", "told"));
     }
     Some(told.join("\n"))
 }
@@ -91,7 +91,7 @@ async fn a_channel_that_is_down_is_tried_again_and_keeps_nobody_from_coming_next
         due.iter().map(|it| format!("{} {}", it.channel, it.what.text())).collect::<Vec<_>>()
     };
     let first = found.duties(&[], &["pager".into()], std::slice::from_ref(&escalation), at(0));
-    let log = vec![found.entry(&first[0], at(0), "it does not answer")];
+    let log = vec![first[0].entry(at(0), "rollforward", "it does not answer")];
     assert_eq!(duties(&log, 14), Vec::<String>::new());
     assert_eq!(duties(&log, 15), ["pager no driver"]);
     assert_eq!(duties(&log, 60), ["pager no driver", "room nobody answered"]);

@@ -5,7 +5,7 @@ mod say;
 mod tell;
 mod watch;
 
-use recovery::journal::{Incident, IncidentState, incidents, load_incident};
+use recovery::journal::{Incident, IncidentState, incidents_and_damaged, load_incident};
 
 use super::Context;
 use crate::orchestra::{open_home_of, open_homes};
@@ -62,7 +62,11 @@ fn list(context: &Context<'_>) -> anyhow::Result<u8> {
     block_on(async {
         let mut found = Vec::new();
         for home in open_homes(&config, false, context.printer).await? {
-            found.extend(incidents(&home).await?);
+            let (all, damaged) = incidents_and_damaged(&home).await?;
+            found.extend(all);
+            for error in damaged {
+                context.printer.error_text(&format!("warning: an incident is left out: {error}"));
+            }
         }
         found.sort_by_key(|incident| std::cmp::Reverse(incident.started));
         let mut rows = table(&["incident", "service", "state", "started", "summary"]);

@@ -4,9 +4,10 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use recovery::alert::{self, Alert, PAYLOAD_LEN_MAX, Payload, Status};
+use recovery::alert::{self, Alert, PAYLOAD_LEN_MAX, Payload, Source, Status};
 use recovery::journal::{
-    Home, Incident, IncidentEntry, IncidentState, append_incident, incidents, open_incident,
+    Home, Incident, IncidentEntry, IncidentState, append_incident, incidents_and_damaged,
+    open_incident,
 };
 use recovery::plan::Parameters;
 use stdx::{Clock, SystemClock};
@@ -38,9 +39,16 @@ pub(crate) struct Arguments {
     /// standard input
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
+    /// Whose alert it is: alertmanager, cloudwatch, pagerduty or generic [default: whose it looks
+    /// like]
+    #[arg(long, value_name = "KIND", requires = "from", value_parser = source)]
+    source: Option<Source>,
     /// Refuse an SNS envelope that was not signed with this certificate's key
-    #[arg(long, value_name = "CERT_PEM", requires = "from")]
+    #[arg(long, value_name = "CERT_PEM", requires = "from", requires = "topics")]
     verify_signature: Option<PathBuf>,
+    /// Refuse an SNS envelope of any other topic; may be given several times. SNS signs everybody's
+    #[arg(long = "topic", value_name = "ARN", requires = "verify_signature")]
+    topics: Vec<String>,
     /// Refuse a body that this header (X-PagerDuty-Signature, X-Rollforward-Signature) does not fit
     #[arg(long, value_name = "VALUE", requires = "from", requires = "secret")]
     signature: Option<String>,
@@ -50,6 +58,11 @@ pub(crate) struct Arguments {
     /// Who says it [default: who sent the alert, or the user]
     #[arg(long = "as", value_name = "PERSON")]
     person: Option<String>,
+}
+
+fn source(text: &str) -> Result<Source, String> {
+    let known = "alertmanager, cloudwatch, pagerduty or generic";
+    Source::parse(text).ok_or_else(|| format!("expected {known}, seen '{text}'"))
 }
 
 /// What became of one alert.
@@ -69,26 +82,44 @@ pub(crate) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
         None => (spoken(), None),
     };
     let now = SystemClock::new().now();
-    let mut outcomes = Vec::new();
-    let mut unmatched = Vec::new();
+    let mut came = Came::default();
     block_on(async {
         for alert in &payload.alerts {
             let services = services_of(&config, alert, arguments.service.as_deref())?;
             if services.is_empty() {
-                unmatched.push(alert.summary.clone());
+                came.unmatched.push(alert.summary.clone());
             }
             for service in services {
                 let fields = fields(arguments, &service, alert, verified, payload.truncated, now);
                 let by = by(arguments, alert);
                 let entry = IncidentEntry { kind: "open".into(), at: now, by, fields };
-                outcomes.push(take(context, &config, &service, alert, &entry).await?);
+                // One service that fails must not keep the others waiting.
+                match take(context, &config, &service, alert, &entry).await {
+                    Ok(outcome) => came.outcomes.push(outcome),
+                    Err(error) => came.failed.push((service, error)),
+                }
             }
         }
-        if outcomes.is_empty() {
-            return Err(no_service(&unmatched));
+        match came {
+            Came { outcomes, mut failed, .. } if outcomes.is_empty() && failed.len() == 1 => {
+                Err(failed.remove(0).1)
+            }
+            Came { outcomes, failed, unmatched } if outcomes.is_empty() && failed.is_empty() => {
+                Err(no_service(&unmatched))
+            }
+            came => Ok(print(context, &came, &payload, verified)),
         }
-        Ok(print(context, &outcomes, &unmatched, &payload, verified))
     })
+}
+
+/// What became of everything.
+#[derive(Default)]
+struct Came {
+    outcomes: Vec<Outcome>,
+    /// Services whose incident could be neither opened nor found.
+    failed: Vec<(String, anyhow::Error)>,
+    /// Alerts that are nobody's.
+    unmatched: Vec<String>,
 }
 
 /// Reads an alert, and whether it is known to be its sender's.
@@ -108,6 +139,7 @@ fn read(arguments: &Arguments, path: &Path) -> anyhow::Result<(Payload, Option<b
         let certificate =
             certificate.with_context(|| format!("read certificate '{}'", path.display()))?;
         alert::signature::check_sns(&bytes, &certificate)?;
+        alert::signature::check_topic(&bytes, &arguments.topics)?;
         verified = true;
     }
     if let (Some(header), Some(reference)) = (&arguments.signature, &arguments.secret) {
@@ -118,13 +150,13 @@ fn read(arguments: &Arguments, path: &Path) -> anyhow::Result<(Payload, Option<b
         alert::signature::check_hmac(&bytes, header, &secret)?;
         verified = true;
     }
-    Ok((alert::parse(&bytes)?, Some(verified)))
+    Ok((alert::parse_as(&bytes, arguments.source)?, Some(verified)))
 }
 
 /// What a person says on the command line.
 fn spoken() -> Payload {
     let alert = Alert {
-        source: alert::Source::Generic,
+        source: Source::Generic,
         key: None,
         subject: None,
         status: Status::Firing,
@@ -168,14 +200,14 @@ fn services_of(
         return Ok(Vec::new());
     }
     match (config.services.len(), alert.source) {
-        (1, _) | (_, alert::Source::Generic) => Ok(vec![config.service(None)?.name.clone()]),
+        (1, _) | (_, Source::Generic) => Ok(vec![config.service(None)?.name.clone()]),
         _ => Ok(Vec::new()),
     }
 }
 
 /// The service of an alert that we have triggered ourselves: a pager sends it back.
 fn ours(alert: &Alert) -> Option<&str> {
-    alert.labels.get("incident_key")?.strip_prefix(providers::ALIAS_PREFIX)
+    providers::service_of_key(alert.labels.get("incident_key")?)
 }
 
 /// Whether it is an alarm of a job of ours that comes back: it is no incident of any service.
@@ -234,9 +266,9 @@ async fn take(
 ) -> anyhow::Result<Outcome> {
     let home = open_home(config, Some(config.service(Some(service))?), true, context.printer);
     let home = home.await?;
-    let known = known(&home, service, alert).await?;
+    let known = known(context, &home, service, alert).await?;
     let (incident, new) = match (&alert.status, known) {
-        // Repeats are one incident, also of one that was closed too early.
+        // Repeats are one incident.
         (Status::Firing, Some(known)) => (Some(known.id), false),
         (Status::Firing, None) if ours(alert).is_some() => (None, false),
         (Status::Firing, None) => {
@@ -263,20 +295,31 @@ async fn take(
 }
 
 /// The incident that an alert has opened, or belongs to, before.
-async fn known(home: &Home, service: &str, alert: &Alert) -> anyhow::Result<Option<Incident>> {
-    let is_ours = ours(alert).is_some();
-    let (name, value) = match alert.status {
-        Status::Firing => ("alert.key", alert.key.as_ref()),
-        _ => ("alert.subject", alert.subject.as_ref()),
+async fn known(
+    context: &Context<'_>,
+    home: &Home,
+    service: &str,
+    alert: &Alert,
+) -> anyhow::Result<Option<Incident>> {
+    let (all, damaged) = incidents_and_damaged(home).await?;
+    for error in damaged {
+        context.printer.error_text(&format!("warning: an incident is left out: {error}"));
+    }
+    let is_it = |it: &Incident| match (&alert.status, &alert.key, &alert.subject) {
+        _ if ours(alert).is_some() => it.state != IncidentState::Closed,
+        (Status::Firing, Some(key), _) if alert.source.names_each_time() => {
+            it.has_said("alert.key", key)
+        }
+        // The same key after it was over is another time.
+        (Status::Firing, Some(key), _) => it.fires(key),
+        (Status::Firing, None, _) | (_, _, None) => false,
+        (_, _, Some(subject)) => it.has_said("alert.subject", subject),
     };
-    let mut all = incidents(home).await?.into_iter().filter(|it| it.service == service);
-    Ok(all.find(|it| match is_ours {
-        true => it.state != IncidentState::Closed,
-        false => value.is_some_and(|value| it.has_said(name, value)),
-    }))
+    Ok(all.into_iter().find(|it| it.service == service && is_it(it)))
 }
 
-/// What the alert's sender says later: noted. Only an acknowledgement changes the incident.
+/// What the alert's sender says later: noted. Only an acknowledgement changes the incident, when it
+/// is known to be the sender's: whoever can reach the receiver could silence everybody.
 async fn note(
     home: &Home,
     known: &Incident,
@@ -286,7 +329,12 @@ async fn note(
 ) -> anyhow::Result<()> {
     let (kind, text) = match status {
         Status::Resolved => ("resolved", "the alert is over where it came from"),
-        Status::Acknowledged(_) if known.state != IncidentState::Closed => ("ack", ""),
+        Status::Acknowledged(_) if known.state != IncidentState::Closed => {
+            match entry.fields.get("alert.verified").is_some_and(|it| it == "yes") {
+                true => ("ack", ""),
+                false => ("note", "acknowledged there; not verified, so nobody has taken it here"),
+            }
+        }
         Status::Acknowledged(_) | Status::Firing => return Ok(()),
         Status::Said(text) => ("note", text.as_str()),
     };
@@ -300,7 +348,10 @@ async fn note(
             && it.fields.get("said.key") == Some(&key)
             && it.fields.get("text").is_some_and(|seen| seen == text)
     };
-    if known.entries.iter().any(is_same) {
+    // What was said of it before it fired again counts no more.
+    let fired = |it: &IncidentEntry| it.fields.get("alert.key") == Some(&key);
+    let since = known.entries.iter().rposition(fired).unwrap_or(0);
+    if known.entries.iter().skip(since).any(is_same) {
         return Ok(());
     }
     let fields = Parameters::from([("said.key".into(), key), ("text".into(), text.to_owned())]);
@@ -321,14 +372,9 @@ fn no_service(unmatched: &[String]) -> anyhow::Error {
     .into()
 }
 
-fn print(
-    context: &Context<'_>,
-    outcomes: &[Outcome],
-    unmatched: &[String],
-    payload: &Payload,
-    verified: Option<bool>,
-) -> u8 {
+fn print(context: &Context<'_>, came: &Came, payload: &Payload, verified: Option<bool>) -> u8 {
     let printer = context.printer;
+    let Came { outcomes, failed, unmatched } = came;
     let text: Vec<String> = outcomes
         .iter()
         .map(|it| match &it.incident {
@@ -342,6 +388,9 @@ fn print(
         "incident": first.and_then(|it| it.incident.clone()),
         "new": first.is_some_and(|it| it.new),
         "incidents": outcomes, "unmatched": unmatched,
+        "failed": failed.iter().map(|(service, error)| serde_json::json!({
+            "service": service, "error": format!("{error:#}"),
+        })).collect::<Vec<_>>(),
         "truncated": payload.truncated, "verified": verified,
     });
     printer.result(&document, &text.join("\n"));
@@ -357,6 +406,9 @@ fn print(
     for summary in unmatched {
         printer.error_text(&format!("warning: no service for '{summary}': no incident"));
     }
+    for (service, error) in failed {
+        printer.error_text(&format!("error: no incident of '{service}': {error:#}"));
+    }
     let heard = outcomes.iter().filter(|it| !say(&it.told, printer)).count() == 0;
     if !heard {
         printer.next("tell people by other means; `rollforward incident watch` tries again");
@@ -366,5 +418,9 @@ fn print(
             it.service
         ));
     }
-    if heard && unmatched.is_empty() { 0 } else { 3 }
+    match (failed.is_empty(), heard && unmatched.is_empty()) {
+        (false, _) => 1,
+        (true, false) => 3,
+        (true, true) => 0,
+    }
 }

@@ -1,6 +1,6 @@
 //! `rollforward incident watch`: tells what has to be told by now, and ends. For cron or a timer.
 
-use recovery::journal::{Incident, IncidentState, incidents};
+use recovery::journal::{Incident, IncidentState, incidents_and_damaged};
 use stdx::{Clock, SystemClock};
 
 use super::super::Context;
@@ -22,22 +22,38 @@ pub(super) fn run(context: &Context<'_>) -> anyhow::Result<u8> {
             clock.now().duration_since(last).as_secs() < AFTERMATH_SECONDS
         };
         let (mut told, mut runs) = (Vec::<Told>::new(), Vec::new());
-        let mut open = 0_usize;
+        let (mut open, mut errors) = (0_usize, Vec::<String>::new());
         for home in open_homes(&config, true, context.printer).await? {
-            for incident in incidents(&home).await? {
+            let (all, damaged) = incidents_and_damaged(&home).await?;
+            errors.extend(damaged.iter().map(ToString::to_string));
+            for incident in all {
                 let is_open = incident.state != IncidentState::Closed;
                 open += usize::from(is_open);
-                if is_open || recent(&incident) {
-                    told.extend(attend(&config, &home, &incident.id, &clock).await?);
+                if !is_open && !recent(&incident) {
+                    continue;
+                }
+                // One that fails must not keep the others waiting.
+                match attend(&config, &home, &incident.id, &clock).await {
+                    Ok(heard) => told.extend(heard),
+                    Err(error) => errors.push(format!("incident '{}': {error:#}", incident.id)),
                 }
             }
             runs.extend(attend_runs(&config, &home, &clock, context.printer).await?);
         }
-        Ok(print(context, open, &told, &runs))
+        for error in &errors {
+            context.printer.error_text(&format!("warning: {error}"));
+        }
+        Ok(print(context, open, &told, &runs, &errors))
     })
 }
 
-fn print(context: &Context<'_>, open: usize, told: &[Told], runs: &[Seen]) -> u8 {
+fn print(
+    context: &Context<'_>,
+    open: usize,
+    told: &[Told],
+    runs: &[Seen],
+    errors: &[String],
+) -> u8 {
     let all: Vec<&Told> = told.iter().chain(runs.iter().flat_map(|seen| &seen.told)).collect();
     let failed: Vec<String> = all
         .iter()
@@ -53,7 +69,13 @@ fn print(context: &Context<'_>, open: usize, told: &[Told], runs: &[Seen]) -> u8
     if !failed.is_empty() {
         line.push_str(&format!("; not told: {}", failed.join(", ")));
     }
-    let document = serde_json::json!({ "open": open, "told": told, "driverless": runs });
+    let document = serde_json::json!({
+        "open": open, "told": told, "driverless": runs, "damaged": errors,
+    });
     context.printer.result(&document, &line);
-    if failed.is_empty() { 0 } else { 3 }
+    match (errors.is_empty(), failed.is_empty()) {
+        (false, _) => 1,
+        (true, false) => 3,
+        (true, true) => 0,
+    }
 }
