@@ -378,13 +378,11 @@ impl Site<'_> {
 
     fn target_parameters(&self) -> Parameters {
         let (kind, value) = self.choice.target.parts();
-        let mut parameters = Parameters::from([
-            ("target_kind".into(), kind.to_owned()),
-            ("target_value".into(), value.to_owned()),
-        ]);
-        let only = &self.inventory.only_repository;
-        parameters.extend(only.clone().map(|name| ("repository".into(), name)));
-        parameters
+        let only = self.inventory.only_repository.clone();
+        let only = only.map(|name| ("repository".to_owned(), name));
+        let target = [("target_kind", kind), ("target_value", value)];
+        let target = target.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        target.into_iter().chain(only).collect()
     }
 
     /// What commands that are told of the target are told.
