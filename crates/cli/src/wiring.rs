@@ -21,8 +21,11 @@ const STORE_VARIABLE_PREFIXES: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
 /// What a set is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// A member that does not answer is left out, with a warning.
+    /// A member that does not answer soon after another one is left out, with a warning.
     Read,
+    /// The same, but each is waited for as long as its store is tried: what is decided then cannot
+    /// be decided again.
+    Restore,
     /// Every member must answer: what is written goes to all.
     Write,
 }
@@ -96,7 +99,7 @@ pub(crate) async fn open_members(
 ) -> anyhow::Result<Repository> {
     let needed = match purpose {
         Purpose::Read => Needed::One,
-        Purpose::Write => Needed::All,
+        Purpose::Restore | Purpose::Write => Needed::All,
     };
     let Answers { there, away } = members::ask(tables, needed).await;
     for (name, error) in away {

@@ -344,6 +344,9 @@ async fn dumps(own: &Own, place: &ClusterPlace) -> Vec<DumpFact> {
 
 /// Why a recovery of the service would fail, as far as it can be seen beforehand.
 pub(crate) fn problems(config: &Config, service: &Service) -> Vec<String> {
+    // At a site its own places count, also in a drill: the service's are on another machine.
+    let there = service.site.as_deref().and_then(|name| service.at_site(name));
+    let service = there.as_ref().unwrap_or(service);
     let mut problems = Vec::new();
     if let Some(setting) = &service.setting
         && let SettingPlace::File { path, key } = &setting.place

@@ -48,6 +48,7 @@ fn four_applications_go_on_elsewhere_while_their_site_is_cut_off_and_come_back_l
     suite.site.cluster.switch_wal();
     assert_eq!(suite.serves(), None);
     suite.reach();
+    drilled(&suite);
     let report = std::thread::scope(|scope| {
         // Who is cut off waits for the others no longer than a person would, and is told of it.
         scope.spawn(|| {
@@ -75,6 +76,18 @@ fn four_applications_go_on_elsewhere_while_their_site_is_cut_off_and_come_back_l
     assert_eq!(suite.at_standby("verify shop --deep").done()["findings"], json!([]));
 
     way_back(&mut suite, &report);
+}
+
+/// The standby is tried while nobody reaches the first site, and is as it was afterwards.
+fn drilled(suite: &Suite) {
+    let report = suite.at_standby("drill suite --site dr --as oncall").done();
+    assert_eq!(verdict(&report), ("restored".into(), "old".into()), "{report}");
+    println!("drill: RPO {} ms, RTO {} ms", report["rpo_reached_ms"], report["rto_ms"]);
+    for (role, _) in APPLICATIONS.into_iter().chain([("storage", "")]) {
+        assert_eq!(suite.replicas(role), 0, "{role}");
+    }
+    let left = std::fs::read_dir(suite.standby.join("databases")).unwrap().count();
+    assert_eq!((left, suite.serves()), (0, None));
 }
 
 /// Back to the first site: nothing is lost on the way.

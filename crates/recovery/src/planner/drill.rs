@@ -32,7 +32,9 @@ pub(super) fn check(service: &Service) -> Result<(), PlanError> {
         return touches(format!("its smoke test asks {}", smoke.url));
     }
     for bucket in drill.files.iter().map(|files| files.bucket.as_str()) {
-        let theirs = service.files.iter().flat_map(|it| [Some(&it.bucket), it.copy.as_ref()]);
+        // The bucket of a standby site is where production copies to: what is missing is added.
+        let copy = |copy: Option<_>| copy.filter(|_| service.site.is_none());
+        let theirs = service.files.iter().flat_map(|it| [Some(&it.bucket), copy(it.copy.as_ref())]);
         if theirs.flatten().any(|other| files::overlap(bucket, other)) {
             return touches(format!("its files are in {}", files::shown(bucket)));
         }

@@ -112,7 +112,8 @@ pub(crate) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
     let cluster = config.cluster(arguments.cluster.as_deref())?;
     block_on(async {
         let only = arguments.repository.as_deref();
-        let repository = open_set(&config, cluster, only, Purpose::Read, context.printer).await?;
+        let repository =
+            open_set(&config, cluster, only, Purpose::Restore, context.printer).await?;
         if only.is_none() && repository.members().len() < cluster.repositories.len() {
             return Err(silent_member(cluster, &repository).into());
         }

@@ -167,7 +167,7 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> anyhow::Resul
             let cluster = config.cluster(Some(&ticket.cluster))?;
             let only = ticket.repository.as_deref();
             let repository =
-                open_set(&config, cluster, only, Purpose::Read, context.printer).await?;
+                open_set(&config, cluster, only, Purpose::Restore, context.printer).await?;
             let id = ticket.lineage.parse().context("the lineage of the restore ticket")?;
             let lineage = lineage::read(&repository, id).await?;
             let request = request(arguments, &destination, &lineage, &ticket, &facts, standby);
@@ -216,7 +216,7 @@ fn without_ticket(
     let verdict = block_on(async {
         let fetch = async || {
             let repository =
-                open_set(&config, cluster, None, Purpose::Read, context.printer).await?;
+                open_set(&config, cluster, None, Purpose::Restore, context.printer).await?;
             let lineage = lineage::of_cluster(&repository, &cluster.name).await?;
             let size = segment_size(&repository, &lineage).await?;
             let current = timeline::latest(&repository, lineage.id).await?;
